@@ -1,10 +1,12 @@
-"""A hash of whole numbers that is the same on every machine and in every version."""
+"""Hashes of whole numbers and of text that are the same on every machine and in every version."""
 
 from __future__ import annotations
 
 from typing import TypeAlias, TypeVar
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 Words: TypeAlias = NDArray[np.uint64]
@@ -19,6 +21,27 @@ def mixed(words: Words) -> Words:
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))
+
+
+def text_hashes(text: pl.Series) -> Words:
+    """A 64-bit hash of each text, [n]; a missing text has that of the empty one.
+
+    The bytes in UTF-8 are read as little-endian words, the last of them filled up with zeros. A hash starts
+    with the number of bytes, and takes in one word after the other by `mixed`.
+    """
+    array = text.cast(pl.Binary).fill_null(b"").to_arrow().cast(pa.large_binary())
+    _, places, data = array.buffers()
+    ends = np.frombuffer(places, dtype=np.int64)[array.offset : array.offset + len(text) + 1]
+    starts, sizes = ends[:-1], np.diff(ends)
+    filled = np.append(np.frombuffer(data or b"", dtype=np.uint8), np.zeros(8, dtype=np.uint8))
+    word_at: Words = np.ndarray(filled.size - 7, dtype="<u8", buffer=filled.data, strides=(1,))
+    hashes = mixed(sizes.astype(np.uint64) + GOLDEN)
+    for done in range(0, int(sizes.max(initial=0)), 8):
+        longer = np.flatnonzero(sizes > done)
+        unused = 8 * np.maximum(done + 8 - sizes[longer], 0).astype(np.uint64)
+        words = word_at[starts[longer] + done] << unused >> unused
+        hashes[longer] = mixed((hashes[longer] ^ words) + GOLDEN)
+    return hashes
 
 
 def distinct(numbers: NDArray[Number]) -> NDArray[Number]:

@@ -17,6 +17,7 @@ from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.config import ConfigLike
 from ctrkit.data.delays import Maturity
+from ctrkit.data.feature_map import FIRST_ID
 from ctrkit.data.versions import version_of
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report, Table
@@ -34,7 +35,7 @@ class PreparationResult(Result):
         name: name of the features.
         version: version of the features: a hash of the spec and of all that was learnt.
         rows: part -> number of rows.
-        ids: embedding table -> number of known ids.
+        ids: embedding table -> number of known ids, or of the buckets that ids are hashed into.
         unknown: field or sequence -> part of the rows -> share of ids that are unknown.
         notes: notes for the user.
         maturity: what is known of each label that comes late.
@@ -133,7 +134,7 @@ def prepare(
             settings.features.name,
             version_of(store.encoder),
             {part: int(getattr(store.split, part).size) for part in FILES},
-            {name: len(values) for name, values in store.encoder.vocabularies.items()},
+            {name: size - FIRST_ID for name, size in store.encoder.feature_map().tables.items()},
             store.record["data"]["unknown"],
             tuple(notes),
             maturity_of(store),

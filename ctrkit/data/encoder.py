@@ -17,7 +17,7 @@ from ctrkit.data.bags import first_values, first_weights, padded
 from ctrkit.data.bins import Bins
 from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID, Bag, FeatureMap
 from ctrkit.data.histories import Histories
-from ctrkit.data.ids import Vocabulary, as_lists, unseen_ids
+from ctrkit.data.ids import Buckets, Vocabulary, as_lists, unseen_ids
 from ctrkit.data.labels import read_groups, read_labels, read_values, read_weights
 from ctrkit.data.learning import Learning
 from ctrkit.data.quarters import ordered_values, quarters_of
@@ -113,7 +113,8 @@ class Encoder:
 
     Args:
         spec: what the columns mean.
-        vocabularies: embedding table -> its values as text, in the order of their ids (from 2 up).
+        vocabularies: embedding table -> its values as text, in the order of their ids (from 2 up). A table
+            with `buckets` in the spec has none.
         scales: numeric feature -> its scale on the training rows.
         usual_unknown: categorical field or sequence -> usual share of unknown ids, from the training table.
         usual_missing: feature -> usual share of rows without an id, a number or any event.
@@ -121,7 +122,7 @@ class Encoder:
         bins: numeric feature -> its bins; encoders of earlier versions have none.
 
     Attributes:
-        known: embedding table -> its vocabulary.
+        known: embedding table -> its vocabulary, or its buckets.
         shared: embedding tables that a field and a sequence share.
     """
 
@@ -142,7 +143,10 @@ class Encoder:
         self.usual_missing = dict(usual_missing or {})
         self.notes = tuple(notes)
         self.bins = dict(bins or {})
-        self.known = {name: Vocabulary(values) for name, values in self.vocabularies.items()}
+        self.known: dict[str, Vocabulary | Buckets] = {
+            **{name: Vocabulary(values) for name, values in self.vocabularies.items()},
+            **{name: Buckets(size) for name, size in spec.buckets.items()},
+        }
         self.shared = {sequence.shares for sequence in spec.sequences}
 
     @classmethod
@@ -185,9 +189,15 @@ class Encoder:
             DataError: as of `fit`.
         """
         vocabularies, (scales, bins) = learning.vocabularies(), learning.numbers()
-        bare = cls(learning.spec, vocabularies, scales)
-        unknown, missing, notes = usual_shares(bare, training, held_out)
-        return cls(learning.spec, vocabularies, scales, unknown, missing, notes, bins)
+        spec = learning.spec.hashed(vocabularies)
+        told = [
+            f"Column '{name}' has more than {size:,} values, and is hashed into {size:,} buckets: values of"
+            " one bucket are the same to the model."
+            for name, size in spec.buckets.items()
+            if name not in learning.spec.buckets
+        ]
+        unknown, missing, notes = usual_shares(cls(spec, vocabularies, scales), training, held_out)
+        return cls(spec, vocabularies, scales, unknown, missing, (*told, *notes), bins)
 
     def unlike(self, table: pl.DataFrame) -> tuple[str, ...]:
         """Sentences on how rows differ from the training rows (see `ctrkit.data.unlike`)."""
@@ -196,13 +206,14 @@ class Encoder:
     def feature_map(self) -> FeatureMap:
         """What a model must know about the encoded rows."""
         spec = self.spec
+        sizes = {**{name: len(values) for name, values in self.vocabularies.items()}, **spec.buckets}
         shared = {s.shares for s in spec.sequences if s.shares is not None}
         target = (
             spec.target or tuple(f.name for f in spec.categorical if f.name in shared) or spec.static_features
         )
         profile = spec.profile or tuple(name for name in spec.static_features if name not in target)
         return FeatureMap(
-            tables={name: len(values) + FIRST_ID for name, values in self.vocabularies.items()},
+            tables={name: size + FIRST_ID for name, size in sizes.items()},
             categorical={f.name: f.name for f in spec.categorical},
             numeric=tuple(f.name for f in spec.numeric),
             centres={name: scale.centre for name, scale in self.scales.items() if scale.centre},
@@ -221,7 +232,7 @@ class Encoder:
             quarters={
                 feature.name: (*[0] * FIRST_ID, *quarters_of(values))
                 for feature in spec.categorical
-                if (values := ordered_values(self.vocabularies[feature.name])) is not None
+                if (values := ordered_values(self.vocabularies.get(feature.name, []))) is not None
             },
         )
 
@@ -299,7 +310,7 @@ class Encoder:
         scales = {name: FeatureScale(*values) for name, values in state["scales"].items()}
         spec = FeatureSpec.model_validate(state["spec"])
         vocabularies = state["vocabularies"]
-        known = {f.name for f in spec.categorical} | {s.name for s in spec.listed if s.shares is None}
+        known = {*spec.tables.values()} - {*spec.buckets}
         if set(vocabularies) != known or set(scales) != {f.name for f in spec.numeric}:
             raise ValueError("its vocabularies or scales are not those of its features")
         for name, values in vocabularies.items():
@@ -319,7 +330,8 @@ class Encoder:
     def ids(self, table: str, values: pl.Series, file: str | None = None) -> NDArray[np.int32]:
         """Ids of flat values, int32 [n]. Missing values and values that training did not see are unknown.
 
-        In a table that a sequence shares, unknown values keep an identity (see `unseen_ids`).
+        In a table that a sequence shares, unknown values keep an identity (see `unseen_ids`). In a table that
+        is hashed, only missing values are unknown.
 
         Args:
             table: name of the embedding table.
@@ -338,7 +350,8 @@ class Encoder:
                     places = places.cast(pl.UInt32).fill_null(of_texts.size)
                 ids: NDArray[np.int32] = np.append(of_texts, np.int32(UNKNOWN_ID))[places.to_numpy()]
                 return ids
-        known, plain = self.known[table], values.dtype == pl.String
+        known = self.known[table]
+        plain = values.dtype == pl.String and isinstance(known, Vocabulary)
         text = values if plain else ids_as_text(values, file)
         found = known.ids(text)
         unknown = np.flatnonzero(found == UNKNOWN_ID)

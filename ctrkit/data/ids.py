@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Booleans
 from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID
 from ctrkit.errors import DataError
+from ctrkit.hashing import text_hashes
 from ctrkit.schema import ListFeature
 from ctrkit.tables.cells import as_ids, ids_as_text, lists_of, unsplit
 
@@ -121,6 +122,27 @@ class Vocabulary:
         """The id of each text, `UNKNOWN_ID` where there is none, [n]."""
         places = text.cast(self._type, strict=False).to_physical().cast(pl.Int64)
         found: NDArray[np.int32] = self._ids[places.fill_null(self._ids.size - 1).to_numpy()]
+        return found
+
+
+class Buckets:
+    """The ids of an embedding table that is hashed: the bucket of each value, by a hash of its text.
+
+    Every value has a bucket, and the same one on every machine; a missing value is unknown. Weinberger et
+    al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009; without the signs, as a bucket has a
+    vector that is learnt.
+
+    Args:
+        size: number of buckets.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = np.uint64(size)
+
+    def ids(self, text: pl.Series) -> NDArray[np.int32]:
+        """The id of each text, as `ids_as_text` writes it, `UNKNOWN_ID` where there is none, [n]."""
+        found = (text_hashes(text) % self._size).astype(np.int32) + np.int32(FIRST_ID)
+        found[text.is_null().to_numpy()] = UNKNOWN_ID
         return found
 
 

@@ -20,7 +20,8 @@ class Learning:
     """What an encoder learns from training rows.
 
     Ids are ordered by decreasing count, then by value, so that the same rows give the same ids. The events of
-    a sequence that shares the table of a categorical feature are ids of that table too.
+    a sequence that shares the table of a categorical feature are ids of that table too. Of a table that is
+    hashed nothing is learnt, and no values are kept.
 
     Args:
         spec: what the columns mean.
@@ -34,14 +35,11 @@ class Learning:
     def __init__(self, spec: FeatureSpec, rows: int, file: str | None = None) -> None:
         fields = tuple(feature.counted(rows) for feature in spec.categorical)
         self.spec, self.file = spec.model_copy(update={"categorical": fields}), file
-        self._counts = {name: IdCounts() for name in (*(f.name for f in fields), *self._listed)}
+        most = self._most = self.spec.most_ids()
+        self._counts = {name: IdCounts(most[table]) for name, table in self.spec.tables.items()}
         self._numbers = {feature.name: NumberSummary() for feature in spec.numeric}
         # Histories of the first rows, and their events: by them one sees how histories are written.
         self._first: dict[str, tuple[pl.Series, pl.Series]] = {}
-
-    @property
-    def _listed(self) -> tuple[str, ...]:
-        return tuple(one.name for one in self.spec.listed)
 
     def add(self, table: pl.DataFrame, rows: Integers, file: str | None) -> None:
         """Learn from some rows of a chunk.
@@ -74,7 +72,7 @@ class Learning:
             self._numbers[number.name].add(values[present], of_these, present, file)
 
     def vocabularies(self) -> dict[str, list[str]]:
-        """Embedding table -> its values as text, in the order of their ids.
+        """Embedding table -> its values as text, in the order of their ids, unless it is hashed.
 
         Raises:
             DataError: a feature has no known id, or almost no event of a history is known.
@@ -83,6 +81,8 @@ class Learning:
         together = {feature.name: [self._counts[feature.name]] for feature in self.spec.categorical}
         for feature in self.spec.categorical:
             counts, least = self._counts[feature.name], feature.min_count or 1
+            if counts.too_many:
+                continue
             found[feature.name] = counts.frequent(least)
             if not found[feature.name] and counts.values >= LEAST:
                 missing = 1.0 - int(counts.counts()["rows"].sum()) / counts.values
@@ -98,15 +98,19 @@ class Learning:
             counts, (cells, events) = self._counts[sequence.name], self._first.get(sequence.name, empty)
             if sequence.shares is None:
                 check_separator(cells, sequence, self.file)
-                found[sequence.name] = counts.frequent(sequence.min_count)
+                if not counts.too_many:
+                    found[sequence.name] = counts.frequent(sequence.min_count)
             else:
-                known = found.get(sequence.shares, [])
-                check_known(cells, ids_as_text(events, self.file), sequence, known, self.file)
+                if (known := found.get(sequence.shares)) is not None:
+                    check_known(cells, ids_as_text(events, self.file), sequence, known, self.file)
                 together[sequence.shares].append(counts)
         for feature in self.spec.categorical:
-            if len(together[feature.name]) > 1:
-                of_all = IdCounts.together(together[feature.name])
-                found[feature.name] = of_all.frequent(feature.min_count or 1)
+            if len(together[feature.name]) > 1 and feature.name in found:
+                of_all = IdCounts.together(together[feature.name], self._most[feature.name])
+                if of_all.too_many:
+                    del found[feature.name]
+                else:
+                    found[feature.name] = of_all.frequent(feature.min_count or 1)
         return found
 
     def numbers(self) -> tuple[dict[str, FeatureScale], dict[str, Bins]]:

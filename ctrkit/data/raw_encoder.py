@@ -45,6 +45,11 @@ class RawEncoder(Encoder):
                     f"key 'features.numeric': '{number.name}' has a transform or scale, but is read raw",
                     hint="Remove it, or name a column that holds what the model was trained on",
                 )
+        if hashed := spec.buckets:
+            raise ConfigError(
+                f"key 'features': '{min(hashed)}' has `buckets`, but a model of raw values reads the ids",
+                hint="Remove its `buckets`",
+            )
         # Nothing is known, and nothing is unusual.
         features = (*(one.name for one in spec.categorical), *(one.name for one in spec.numeric))
         vocabularies: dict[str, list[str]] = {one.name: [] for one in spec.categorical}

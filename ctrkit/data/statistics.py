@@ -26,12 +26,17 @@ _COUNTS = {"value": pl.String, "rows": pl.UInt32}
 class IdCounts:
     """How often each id of a column occurs. Memory grows with the number of distinct values.
 
+    Args:
+        most: a column with more distinct ids is not counted to the end, and holds none of them; None to count
+            any number.
+
     Attributes:
         values: number of values, missing ones included.
     """
 
-    def __init__(self) -> None:
-        self.values = 0
+    def __init__(self, most: int | None = None) -> None:
+        self.values, self.most = 0, most
+        self._too_many = False
         self._merged: pl.DataFrame | None = None
         self._new: list[pl.DataFrame] = []
 
@@ -42,25 +47,35 @@ class IdCounts:
             DataError: a value is no id.
         """
         self.values += values.len()
+        if self._too_many:
+            return
         counts = values.rename("value").value_counts(name="rows").cast({"rows": pl.UInt32})
         if values.dtype == pl.String and not _may_be_rounded(counts["value"]):
             self._new.append(counts)
         else:
             self._new.append(_of_text(counts, values, file))
         # Merged when they are as many as all before: so each count is merged a few times only.
-        if sum(map(len, self._new)) > max(_FEW, 0 if self._merged is None else len(self._merged)):
+        few = _FEW if self.most is None else min(self.most, _FEW)
+        if sum(map(len, self._new)) > max(few, 0 if self._merged is None else len(self._merged)):
             self._merge()
 
     @classmethod
-    def together(cls, counts: Sequence[IdCounts]) -> IdCounts:
+    def together(cls, counts: Sequence[IdCounts], most: int | None = None) -> IdCounts:
         """The counts of several columns whose ids are the same."""
-        joined = cls()
+        joined = cls(most)
         joined.values = sum(one.values for one in counts)
-        joined._new = [one.counts() for one in counts]
+        joined._too_many = any(one.too_many for one in counts)
+        joined._new = [] if joined._too_many else [one.counts() for one in counts]
         return joined
 
+    @property
+    def too_many(self) -> bool:
+        """Whether there are more than `most` distinct ids."""
+        self._merge()
+        return self._too_many
+
     def counts(self) -> pl.DataFrame:
-        """The number of `rows` of each id, the `value`."""
+        """The number of `rows` of each id, the `value`; none where they are `too_many`."""
         self._merge()
         merged = pl.DataFrame(schema=_COUNTS) if self._merged is None else self._merged
         # Several ways to write an id are one id.
@@ -76,6 +91,10 @@ class IdCounts:
         if self._new:
             parts = self._new if self._merged is None else [self._merged, *self._new]
             self._merged, self._new = pl.concat(parts).group_by("value").agg(pl.col("rows").sum()), []
+            if self.most is not None and len(self._merged) > self.most:
+                self._merged = self.counts()
+                if len(self._merged) > self.most:
+                    self._too_many, self._merged = True, None
 
 
 def _may_be_rounded(values: pl.Series) -> bool:

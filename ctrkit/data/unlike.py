@@ -64,7 +64,10 @@ def usual_shares(
 
 
 def unknown_ids(encoder: Encoder, table: pl.DataFrame) -> dict[str, UnknownIds]:
-    """The unknown ids of each field, sequence and bag, on at most 100,000 rows spread over the table."""
+    """The unknown ids of each field, sequence and bag, on at most 100,000 rows spread over the table.
+
+    Columns that are hashed are left out: their new values are in the buckets of others.
+    """
     return _looked_up(encoder, _some(table))[0]
 
 
@@ -105,18 +108,17 @@ def min_count_of(encoder: Encoder, name: str) -> int:
 def _unknown_notes(
     encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str, float]
 ) -> Iterator[str]:
-    table_of = {one.name: one.shares or one.name for one in encoder.spec.listed}
     for name, ids in found.items():
         if ids.far_above(usual.get(name, 0.0)):
-            known = encoder.vocabularies[table_of.get(name, name)]
+            known = encoder.vocabularies[encoder.spec.tables[name]]
             yield ids.note(name, known, usual.get(name), min_count_of(encoder, name))
 
 
 def _looked_up(
     encoder: Encoder, table: pl.DataFrame, least: int = 0
 ) -> tuple[dict[str, UnknownIds], dict[str, float]]:
-    """For each field, sequence and bag of the table its unknown ids, and the share of rows without an id or
-    any event. There is no such share where rows are few.
+    """For each field, sequence and bag of the table its unknown ids, unless it is hashed, and the share of
+    rows without an id or any event. There is no such share where rows are few.
 
     Args:
         encoder: the encoder.
@@ -139,7 +141,8 @@ def _looked_up(
                 found[sequence.name] = UnknownIds.of(events, unknown)
             if lists.len() >= LEAST:
                 empty[sequence.name] = int((lists.list.len().fill_null(0) == 0).sum()) / lists.len()
-    return found, empty
+    tables, hashed = encoder.spec.tables, encoder.spec.buckets
+    return {name: ids for name, ids in found.items() if tables[name] not in hashed}, empty
 
 
 def _empty_notes(found: Mapping[str, float], usual: Mapping[str, float]) -> Iterator[str]:

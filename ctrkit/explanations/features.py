@@ -119,9 +119,14 @@ class Names:
         self._numbers = {feature.name: feature for feature in encoder.spec.numeric}
 
     def id(self, table: str, value: int) -> str:
-        """The text of an id of an embedding table; "(unknown)" for ids not seen in training."""
+        """The text of an id of an embedding table; "(unknown)" for ids not seen in training.
+
+        In a table that is hashed it is the bucket, as in "(bucket 7)".
+        """
         if value < FIRST_ID:
             return "" if value == PADDING_ID else self._raw(table, value)
+        if table not in self._vocabularies:
+            return f"(bucket {value - FIRST_ID})"
         return self._vocabularies[table][value - FIRST_ID]
 
     def _raw(self, table: str, value: int) -> str:

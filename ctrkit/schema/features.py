@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -36,14 +36,35 @@ class NumericFeature(Config):
     scale: Literal["standard", "min_max"] = "standard"
 
 
-class CategoricalFeature(Config):
+class _IdFeature(Config):
+    """A column of ids, or of lists of ids.
+
+    Attributes:
+        name: name of the column.
+        buckets: ids are hashed into so many buckets; all values of a bucket have one id, and one vector. No
+            value is unknown, and `min_count` is not read.
+        hash: whether `hash_above` of the spec counts for this feature; by default it does, unless its ids are
+            needed (see `FeatureSpec`).
+    """
+
+    name: str
+    buckets: int | None = Field(default=None, ge=2, le=1 << 30)
+    hash: bool | None = None
+
+    @model_validator(mode="after")
+    def _hashed_or_not(self) -> Self:
+        if self.buckets is not None and self.hash is False:
+            raise ValueError(f"'{self.name}' has `buckets` and `hash: false`; leave one of them out")
+        return self
+
+
+class CategoricalFeature(_IdFeature):
     """An id. Values seen fewer than `min_count` times in the training rows become the unknown id.
 
     Sequences that share the ids count as well. By default the number follows from the training rows: one for
     each 10,000, at most 10, because the vector of a rarer id is noise that a large model learns by heart.
     """
 
-    name: str
     min_count: int | None = Field(default=None, ge=1)
 
     def counted(self, rows: int) -> CategoricalFeature:
@@ -52,7 +73,7 @@ class CategoricalFeature(Config):
         return self.model_copy(update={"min_count": least})
 
 
-class SequenceFeature(Config):
+class SequenceFeature(_IdFeature):
     """A list column of events, oldest first; only the newest `max_length` events are used.
 
     Sequences of one spec are aligned: position i of each describes the same event. `shares` names the
@@ -60,14 +81,13 @@ class SequenceFeature(Config):
     events are separated by `separator`, or are in brackets (see `ctrkit.tables.cells.lists_of`).
     """
 
-    name: str
     shares: str | None = None
     max_length: int = Field(default=50, ge=1)
     min_count: int = Field(default=1, ge=1)
     separator: str = Field(default="|", min_length=1)
 
 
-class BagFeature(Config):
+class BagFeature(_IdFeature):
     """A list column of ids without order, such as the tags of an item, pooled to one vector a row.
 
     An empty or missing list has the vector 0. Text cells are read as those of a `SequenceFeature`.
@@ -82,7 +102,6 @@ class BagFeature(Config):
         separator: separates the ids of a text cell.
     """
 
-    name: str
     shares: str | None = None
     weights: str | None = None
     pooling: Literal["mean", "sum", "max"] = "mean"
@@ -100,6 +119,7 @@ class BagFeature(Config):
 
 
 ListFeature: TypeAlias = SequenceFeature | BagFeature
+Ids = TypeVar("Ids", CategoricalFeature, SequenceFeature, BagFeature)
 
 
 class CandidateSpec(Config):
@@ -118,6 +138,9 @@ class FeatureSpec(Config):
         categorical: features that are ids.
         sequences: histories of events.
         bags: sets of ids, with or without weights.
+        hash_above: a field, sequence or bag with more distinct values in the training rows is hashed into so
+            many `buckets`; by default none is. Ids that are needed stay as they are: those of `target`,
+            `group` and `candidate.id`, and those that a sequence shares.
         labels: task -> column, in funnel order: each label can be 1 only where the one before is.
         value: column of the value of a row whose last label is 1, such as the revenue of a conversion: an
             amount of at least 0. Other rows may hold anything there.
@@ -137,6 +160,7 @@ class FeatureSpec(Config):
     categorical: tuple[CategoricalFeature, ...] = ()
     sequences: tuple[SequenceFeature, ...] = ()
     bags: tuple[BagFeature, ...] = ()
+    hash_above: int | None = Field(default=None, ge=2, le=1 << 30)
     labels: dict[str, str] = Field(default_factory=lambda: {"click": "click"}, min_length=1)
     value: str | None = None
     group: str | None = None
@@ -217,6 +241,40 @@ class FeatureSpec(Config):
     def listed(self) -> tuple[ListFeature, ...]:
         """The features with a list of ids in each row."""
         return (*self.sequences, *self.bags)
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """Column of ids or of lists of ids -> its embedding table."""
+        fields = {field.name: field.name for field in self.categorical}
+        return {**fields, **{one.name: one.shares or one.name for one in self.listed}}
+
+    @property
+    def buckets(self) -> dict[str, int]:
+        """Embedding table that is hashed -> the number of its buckets."""
+        features = (*self.categorical, *self.listed)
+        return {one.name: one.buckets for one in features if one.buckets is not None}
+
+    def most_ids(self) -> dict[str, int | None]:
+        """Embedding table -> its largest number of values with ids of their own; None for any number."""
+        chosen = self.candidate.id if self.candidate else None
+        needed = {*self.target, self.group, chosen, *(one.shares for one in self.sequences)}
+        found: dict[str, int | None] = {}
+        for one in (*self.categorical, *self.listed):
+            if self.tables[one.name] == one.name:
+                hashed = one.name not in needed if one.hash is None else one.hash
+                found[one.name] = 0 if one.buckets else self.hash_above if hashed else None
+        return found
+
+    def hashed(self, known: Collection[str]) -> FeatureSpec:
+        """The same spec, where all embedding tables but the known ones have `buckets`: by default
+        `hash_above`."""
+
+        def with_buckets(one: Ids) -> Ids:
+            hashed = one.buckets is None and self.tables[one.name] == one.name and one.name not in known
+            return one.model_copy(update={"buckets": self.hash_above}) if hashed else one
+
+        kinds = {"categorical": self.categorical, "sequences": self.sequences, "bags": self.bags}
+        return self.model_copy(update={kind: tuple(map(with_buckets, of)) for kind, of in kinds.items()})
 
     @property
     def bag_weights(self) -> tuple[str, ...]:
@@ -320,6 +378,10 @@ class FeatureSpec(Config):
                 raise ValueError(
                     f"{kind} '{sequence.name}' shares '{sequence.shares}', no categorical feature. "
                     f"{nearest(sequence.shares, categorical)}"
+                )
+            if sequence.shares is not None and (sequence.buckets, sequence.hash) != (None, None):
+                raise ValueError(
+                    f"'{sequence.name}' shares the ids of '{sequence.shares}': set `buckets` and `hash` there"
                 )
         chosen = self.candidate.features if self.candidate else ()
         if self.candidate and not chosen and self.candidate.id not in self.static_features:

@@ -24,7 +24,7 @@ from ctrkit.errors import DataError, RunError
 ROWS = 1000
 CONFIG: dict[str, Any] = {
     "features": {
-        "categorical": [{"name": "ad", "min_count": 2}, {"name": "site"}],
+        "categorical": [{"name": "ad", "min_count": 2}, {"name": "site", "buckets": 4}],
         "numeric": [{"name": "price", "transform": "log1p"}],
         "sequences": [{"name": "seen", "shares": "ad", "max_length": 3}],
         "bags": [

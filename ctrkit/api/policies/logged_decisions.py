@@ -145,14 +145,19 @@ def fit_encoder(spec: FeatureSpec, log: BanditLog) -> Encoder:
 
     Counts, and so `min_count`, are of candidates.
     """
-    static = Encoder.fit(spec.model_copy(update={"sequences": ()}), candidate_rows(spec, log), log.file)
+    most = spec.most_ids()  # histories, which are learnt apart, decide which ids stay
+    fields = tuple(
+        f if most[f.name] is not None else f.model_copy(update={"hash": False}) for f in spec.categorical
+    )
+    of_candidates = spec.model_copy(update={"categorical": fields, "sequences": ()})
+    static = Encoder.fit(of_candidates, candidate_rows(spec, log), log.file)
     own = tuple(sequence for sequence in spec.sequences if sequence.shares is None)
     histories = spec.model_copy(update={"categorical": (), "numeric": (), "bags": (), "sequences": own})
     events = Encoder.fit(histories, log.table, log.file)
     vocabularies = {**static.vocabularies, **events.vocabularies}
     unknown = {**events.usual_unknown, **static.usual_unknown}
     missing = {**events.usual_missing, **static.usual_missing}
-    return Encoder(spec, vocabularies, static.scales, unknown, missing, bins=static.bins)
+    return Encoder(spec.hashed(vocabularies), vocabularies, static.scales, unknown, missing, bins=static.bins)
 
 
 def logged_decisions(log: BanditLog, encoder: Encoder, scale: float, q: Floats | None) -> LoggedDecisions:
