@@ -22,11 +22,15 @@ Store: TypeAlias = Annotated[
     ),
 ]
 Key: TypeAlias = Annotated[str, typer.Option(metavar="COLUMN", help="Column of the keys, such as user_id.")]
-Name: TypeAlias = Annotated[str, typer.Option(help="Name of the feature set.")]
+Name: TypeAlias = Annotated[
+    str | None, typer.Option(help="Name of the feature set (default: that of the spec, or features).")
+]
 
 
 def push(
-    data: Annotated[Path, typer.Argument(help="Table with the keys and their features.")],
+    data: Annotated[
+        Path, typer.Argument(help="Table with the keys and their features, or folder of `ctrkit prepare`.")
+    ],
     store: Store,
     key: Key,
     model: Annotated[Path | None, typer.Option(help="Artifact whose features are written.")] = None,
@@ -34,9 +38,10 @@ def push(
         str | None, typer.Option(metavar="A,B,...", help="Columns to write (default: all).")
     ] = None,
     time: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of times (default: timestamp).")
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of times (default: the spec's, or timestamp)."),
     ] = None,
-    name: Name = "features",
+    name: Name = None,
     ttl: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Life of the rows (default: for ever).")
     ] = None,
@@ -71,7 +76,7 @@ def get(
     model: Annotated[
         Path | None, typer.Option(help="Artifact whose version of the features is read.")
     ] = None,
-    name: Name = "features",
+    name: Name = None,
     version: Annotated[
         str | None, typer.Option(help="Version of the features (default: the newest).")
     ] = None,

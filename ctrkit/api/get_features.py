@@ -71,7 +71,7 @@ def get_features(
     store: str,
     key: str,
     model: str | os.PathLike[str] | Model | None = None,
-    name: str = "features",
+    name: str | None = None,
     version: str | None = None,
 ) -> OnlineFeatures:
     """The newest values of some keys from an online store.
@@ -81,7 +81,7 @@ def get_features(
         store: address of the store (see `ctrkit.online.address`).
         key: column of the keys, such as `user_id`.
         model: a model; the values are those of its version of the features, and no other.
-        name: name of the feature set.
+        name: name of the feature set; by default that of the model's spec, and `features` without a model.
         version: its version; None for the model's or, without a model, the one that was pushed last.
 
     Raises:
@@ -102,7 +102,9 @@ def get_features(
     if model is not None:
         if version is not None:
             raise ConfigError("a model and a version are both given", hint="Leave one of them out")
-        version = version_of((model if isinstance(model, Model) else load(model)).encoder)
+        encoder = (model if isinstance(model, Model) else load(model)).encoder
+        version, name = version_of(encoder), name or encoder.spec.name
+    name = name or "features"
     keys = as_ids(pl.Series(key, [str(value) for value in values], dtype=pl.String)).to_list()
     if None in keys:
         raise DataError("a key is empty", column=key, hint="Leave it out")

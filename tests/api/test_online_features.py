@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 import ctrkit
 from ctrkit.cli import app
+from ctrkit.data import raw_table
+from ctrkit.data.store import open_store
 from ctrkit.errors import ConfigError, DataError
 from tests.online.conftest import address, dynamodb, redis_server
 
@@ -83,6 +85,63 @@ def test_a_model_reads_its_own_version_and_encodes_online_rows_as_offline_ones(
     ctrkit.push_features(rows, store=bare, key="event_id", columns=["device"])
     with pytest.raises(DataError, match=r"no features 'features' of version .* newest version is"):
         ctrkit.get_features(keys, store=bare, key="event_id", model=model)
+
+
+@pytest.mark.parametrize(("ending", "source"), [("parquet", None), ("csv", None), ("parquet", "table")])
+def test_a_prepared_folder_pushes_its_rows_under_its_own_name_and_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, source: str | None
+) -> None:
+    monkeypatch.setattr(raw_table, "ROWS", 77)
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame(
+        {
+            "user": [None if one == 7 else f"u{one}" for one in rng.integers(0, 60, 900)],
+            "at": 1_700_000_000 + rng.permutation(900) // 3,
+            "ad": rng.integers(0, 9, 900),
+            "price": [None if one > 9 else round(one, 3) for one in rng.lognormal(1, 1, 900)],
+            "seen": ["|".join(map(str, rng.integers(0, 9, k % 4))) for k in range(900)],
+            "click": (rng.random(900) < 0.4) * 1,
+        }
+    )
+    folder, prepared = tmp_path / "files", tmp_path / "prepared"
+    folder.mkdir()
+    file = folder / f"log.{ending}"
+    table.write_parquet(file) if ending == "parquet" else table.write_csv(file)
+    features = {
+        "name": "users",
+        "categorical": [{"name": "ad"}],
+        "numeric": [{"name": "price"}],
+        "sequences": [{"name": "seen", "shares": "ad", "max_length": 3}],
+        "timestamp": "at",
+    }
+    config = {"features": features, "source": source, "model": "lr"}
+    version = ctrkit.prepare(config, folder if source else file, out=prepared).version
+    store = f"sqlite:{tmp_path / 'f.db'}"
+    pushed = ctrkit.push_features(prepared, store=store, key="user")
+    assert (pushed.features.name, pushed.features.version) == ("users", version)
+    assert (pushed.rows, pushed.without_key) == (900, table["user"].null_count())
+    # The newest row of each user and, of the same time, the last.
+    newest = table.with_row_index("row").filter(pl.col("user").is_not_null())
+    newest = newest.sort("at", maintain_order=True).unique("user", keep="last", maintain_order=True)
+    keys, rows = newest["user"].to_list(), newest["row"].to_numpy()
+    assert pushed.keys == pushed.written == len(keys)
+    online = ctrkit.get_features(keys, store=store, key="user", name="users").table
+    assert_frame_equal(online.select("price"), newest.select("price"), check_exact=True)
+    opened = open_store(prepared)
+    encoded = opened.encoder.encode(online, labels=False)
+    np.testing.assert_array_equal(encoded.categorical, opened.encoded.categorical[rows])
+    np.testing.assert_array_equal(encoded.numeric, opened.encoded.numeric[rows])
+    np.testing.assert_array_equal(encoded.sequences["seen"][:], opened.encoded.sequences["seen"][rows])
+    model = ctrkit.train(data=prepared).trained
+    again = ctrkit.get_features(keys, store=store, key="user", model=model)
+    assert again.features == pushed.features
+    assert ctrkit.push_features(prepared, store=store, key="user", model=model).features == pushed.features
+    other = ctrkit.train({**config, "source": None}, table.head(400)).trained
+    with pytest.raises(DataError, match="have version"):
+        ctrkit.push_features(prepared, store=store, key="user", model=other)
+    file.unlink()
+    with pytest.raises(DataError, match="raw files of these data are missing"):
+        ctrkit.push_features(prepared, store=store, key="user")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ctrkit.api.models.before_training import Notes, check_labels
@@ -106,6 +108,7 @@ def stored_rows(config: TrainConfig, store: Store, notes: Notes) -> TrainingRows
         known["unknown"],
         {**known, **store.arrays},
         maturity_of(store),
+        store,
     )
 
 
@@ -141,6 +144,22 @@ def raw_files(encoder: Encoder, data: TableLike) -> TableLike:
             hint="Give the raw table as DATA",
         )
     return files
+
+
+@contextmanager
+def raw_rows(store: Store) -> Iterator[RawTable]:
+    """The raw rows that a folder was made of, in their order, with derived columns, to be read part by part.
+
+    Raises:
+        DataError: their files are missing or have changed.
+    """
+    files, record = raw_files(store.encoder, store.folder), store.record
+    config = TrainConfig.model_validate(record["config"])
+    with TemporaryDirectory(prefix="ctrkit-") as scratch:
+        # The files of a source are told apart by their place in its folder.
+        place = files if config.source is None else record["data"]["file"]
+        with raw_table(config, place, Path(scratch)) as raw:
+            yield raw
 
 
 def _named(apart: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from ctrkit.data.delays import LateLabels, Maturity, settled
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import seen_state, times_digest, times_of
 from ctrkit.data.split import Split, split_rows
+from ctrkit.data.store import Store
 from ctrkit.data.unlike import spread, unknown_by_part
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec, require_columns
@@ -34,6 +35,7 @@ class TrainingRows:
         unknown: field or sequence -> part of the split -> share of unknown ids.
         known: what was noted of the raw rows while they were read, where they are not in memory.
         maturity: what is known of each label that comes late.
+        store: the folder of the rows, where they are on disk.
     """
 
     table: pl.DataFrame | None
@@ -44,6 +46,7 @@ class TrainingRows:
     unknown: dict[str, dict[str, float]]
     known: dict[str, Any] | None = None
     maturity: tuple[Maturity, ...] = ()
+    store: Store | None = None
 
     def describe(self, notes: Notes) -> dict[str, Any]:
         """What the artifact keeps of the rows, to recognise them and to measure drift without them."""
