@@ -206,7 +206,7 @@ def train(
         folder = None if out is None else Path(out) / PREPARED
         unsaid = unsaid and looked is None
         rows = _rows(settings, data, folder, notes, on_step, prepare=prepare_data, unsaid=unsaid)
-        taught = teacher_logits(settings, rows.table)
+        taught = teacher_logits(settings, rows)
         home = run.begin()
         training = NetworkTraining(settings, rows, home, notes, on_step, taught)
         derived = training.search()

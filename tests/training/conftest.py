@@ -24,6 +24,7 @@ class SmallModel(nn.Module):
     """A shared bottom with dropout and a linear layer a task, with all the auxiliary outputs there are."""
 
     device = torch.device("cpu")
+    encodes_history = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 import ctrkit
+from ctrkit.data import raw_table
 from ctrkit.errors import ArtifactError, ConfigError, DataError
 from ctrkit.training import TrainingWarning
 
@@ -104,3 +105,31 @@ def test_what_is_no_teacher_is_told(table: pl.DataFrame, teacher: Path, tmp_path
     with pytest.raises(DataError, match="placement"):
         learn(taught_by(teacher), table.drop("placement"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fewer_features", [True, False])
+def test_a_teacher_teaches_prepared_rows_as_those_in_memory(
+    table: pl.DataFrame, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewer_features: bool
+) -> None:
+    """By the raw rows, part by part, or by the encoded rows where the teacher has the same features."""
+    monkeypatch.setattr(raw_table, "ROWS", 701)
+    config = taught_by(teacher)
+    if not fewer_features:
+        config["features"] = FEATURES
+    file = tmp_path / "log.parquet"
+    table.write_parquet(file)
+    ctrkit.prepare(config, file, out=tmp_path / "prepared")
+    if not fewer_features:
+        file.unlink()  # the encoded rows are enough
+    found = ctrkit.train(data=tmp_path / "prepared")
+    expected = ctrkit.train(config, table)
+    for name, weights in expected.artifact.weights.items():
+        np.testing.assert_allclose(found.artifact.weights[name], weights, rtol=1e-4, atol=1e-5, err_msg=name)
+    if fewer_features:
+        table.drop("placement").write_parquet(file)
+        ctrkit.prepare(config, file, out=tmp_path / "prepared")
+        with pytest.raises(DataError, match="placement"):
+            ctrkit.train(data=tmp_path / "prepared")
+        file.unlink()
+        with pytest.raises(DataError, match="raw files of these data are missing"):
+            ctrkit.train(data=tmp_path / "prepared")

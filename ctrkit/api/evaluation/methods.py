@@ -152,7 +152,7 @@ def _need_same_rows(rows: TrainingRows, others: TrainingRows) -> None:
 def _trained_logits(config: TrainConfig, rows: TrainingRows, seed: int, on_step: OnStep) -> Floats:
     """Logits [N, T] of the N test rows by a network trained with this seed."""
     seeded = config.model_copy(update={"seed": seed})
-    run = NetworkTraining(seeded, rows, None, Notes(), on_step, teacher_logits(config, rows.table))
+    run = NetworkTraining(seeded, rows, None, Notes(), on_step, teacher_logits(config, rows))
     network, _ = run.train(run.search())
     return predict(network, rows.encoded, rows.split.test)[0]
 

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from ctrkit.api.models.before_training import Notes
 from ctrkit.api.models.model import load
+from ctrkit.api.models.stored_rows import raw_rows
 from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.api.models.training_rows import TrainingRows
 from ctrkit.artifact import versions
 from ctrkit.data.sampling import sampled
 from ctrkit.data.split import Split
 from ctrkit.data.unlike import spread
+from ctrkit.data.versions import version_of
 from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, ModelConfig, Scorer, ScorerConfig, build_scorer
 from ctrkit.models.base import Cross
@@ -28,6 +30,7 @@ from ctrkit.models.model import linear_terms
 from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.progress import OnStep
+from ctrkit.tables.chunks import first_columns
 from ctrkit.training import TrainingConfig, TrainingHistory, fit, predict
 from ctrkit.training.boosting import fit_trees
 from ctrkit.training.crosses import choose_crosses
@@ -228,11 +231,16 @@ def value_base(value: NDArray[np.float32], weight: NDArray[np.float32]) -> tuple
     return float(mass[above].sum() / mass.sum()), mean, deviation
 
 
-def teacher_logits(config: TrainConfig, table: pl.DataFrame | None) -> NDArray[np.float32] | None:
+def teacher_logits(config: TrainConfig, rows: TrainingRows) -> NDArray[np.float32] | None:
     """Logits [n, T] of the config's teacher for all rows; None without a teacher.
 
+    Rows on disk are read part by part: the encoded rows where the teacher has the same features in the same
+    version, else the raw rows.
+
     Raises:
-        ConfigError: the teacher has other tasks, or the raw rows are not in memory.
+        ConfigError: the teacher has other tasks.
+        DataError: the rows lack a column that the teacher reads, or the raw files of rows on disk are missing
+            or have changed.
     """
     if config.training.loss.distillation is None or config.unread:
         return None
@@ -244,10 +252,16 @@ def teacher_logits(config: TrainConfig, table: pl.DataFrame | None) -> NDArray[n
             file=file,
             hint="Name a teacher with the same tasks in training.loss.distillation",
         )
-    if table is None:
-        raise ConfigError(
-            "key 'training.loss.distillation.teacher': a teacher reads raw rows, and those of prepared data"
-            " are not in memory",
-            hint="Train on a raw table that fits in memory, or without a teacher",
-        )
-    return teacher.outputs(table).logits.astype(np.float32)
+    if rows.table is not None:
+        return teacher.outputs(rows.table).logits.astype(np.float32)
+    assert rows.store is not None
+    if version_of(teacher.encoder) == version_of(rows.encoder):
+        return predict(teacher.network, rows.encoded, hidden=False).logits.astype(np.float32)
+    with raw_rows(rows.store) as raw:
+        present = first_columns(raw.source)
+        if teacher.rows.lacks(present):  # it derives columns, which needs all rows
+            whole = pl.concat([part.table for part in raw.chunks(present)], how="vertical_relaxed")
+            return teacher.outputs(whole).logits.astype(np.float32)
+        read = (*teacher.spec.static_columns, *(sequence.name for sequence in teacher.spec.sequences))
+        parts = (teacher.outputs(part.table).logits for part in raw.chunks(read))
+        return np.concatenate([part.astype(np.float32) for part in parts])
