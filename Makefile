@@ -39,9 +39,9 @@ check: .venv/installed
 tests: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What takes longer: exports of every model, a Ray cluster.
+# What takes longer: exports of every model, a Ray cluster; and more examples of properties.
 tests-slow: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or hypothesis" --hypothesis-profile thorough
 
 tests-all: tests tests-slow
 

@@ -15,9 +15,12 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 
-# How long a busy machine takes to draw an example is no fault of a test.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+# How long a busy machine takes to draw an example is no fault of a test. `make tests-slow` draws more.
+settings.register_profile(
+    "quick", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=100)
+settings.load_profile("quick")
 
 # A model small enough to train in seconds, on the sample logs' features.
 SMALL = (

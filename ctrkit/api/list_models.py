@@ -105,8 +105,9 @@ def list_models(
         keywords: as in `ctrkit.train`.
 
     Example:
-        >>> import ctrkit
-        >>> table = ctrkit.list_models(network={"name": "din", "embedding": 4})
+        >>> import ctrkit, polars
+        >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])[:5_000]  # impressions
+        >>> table = ctrkit.list_models(data=rows, network={"name": "din", "embedding": 4})
         >>> "din" in [model.name for model in table.models]
         True
     """

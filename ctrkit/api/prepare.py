@@ -113,9 +113,10 @@ def prepare(
         RunError: the folder cannot be written.
 
     Example:
-        >>> import ctrkit
-        >>> ctrkit.prepare(out="prepared").rows
-        {'train': 62400, 'valid': 7800, 'test': 7800}
+        >>> import ctrkit, polars
+        >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
+        >>> ctrkit.prepare(data=rows[:5_000], out="prepared").rows
+        {'train': 4000, 'valid': 500, 'test': 500}
         >>> result = ctrkit.train(data="prepared", network="lr")
     """
     with run_folder(out, "prepare") as run:

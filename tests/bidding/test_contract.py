@@ -267,9 +267,14 @@ def test_is_tuned_on_the_terms_of_the_run(made: Made, terms: dict[str, Any]) -> 
 _EXTREMES = (0.0, 5e-324, 1e-200, 1e-9, 1.0, 1e9, 1e150)
 
 
-@pytest.mark.parametrize("budget", [5e-324, 1e-9, 1.0, 1e150])
 @pytest.mark.parametrize(
-    "terms", [{}, {"rule": AuctionRule("first"), "tells_minimum_bid": True, "max_bid": 7.0}]
+    ("budget", "terms"),
+    [
+        (5e-324, {}),
+        (1e-9, {"rule": AuctionRule("first"), "tells_minimum_bid": True, "max_bid": 7.0}),
+        (1.0, {}),
+        (1e150, {"rule": AuctionRule("first"), "tells_minimum_bid": True, "max_bid": 7.0}),
+    ],
 )
 @pytest.mark.filterwarnings("error")
 def test_bids_are_finite_whatever_the_market_is_made_of(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrkit.bidding import (
@@ -77,7 +77,6 @@ def auctions() -> Auctions:
     episode=st.sampled_from([None, 500]),
     tells=st.booleans(),
 )
-@settings(max_examples=80, deadline=None)
 def test_no_strategy_spends_more_than_its_budget(
     name: str, rule: AuctionRule, shock: tuple[Shock, ...], budget: float, lifetime: float | None,
     cap: FrequencyCap | None, delay: float, episode: int | None, tells: bool,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit, logit
@@ -69,7 +69,6 @@ def test_equal_a_and_b_are_platt_scaling() -> None:
     assert fitted(z[:1000]) == pytest.approx(line(z[:1000]), abs=0.005)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000), st.floats(-30, 30), st.floats(0.01, 20))
 def test_is_never_worse_than_the_base_rate_and_keeps_the_order(seed: int, shift: float, scale: float) -> None:
     z, y, w = draw(seed)

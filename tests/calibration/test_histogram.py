@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sklearn.isotonic
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
@@ -49,7 +49,6 @@ def test_falling_shares_are_pooled_as_scikit_learn_pools() -> None:
     assert fitted(z).mean() == pytest.approx(y.mean(), rel=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(-5, 5), min_size=1, max_size=60),
     st.integers(2, 12),

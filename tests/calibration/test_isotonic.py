@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sklearn.isotonic
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 from scipy.special import expit
@@ -83,7 +83,6 @@ def test_rows_without_weights_are_pooled_as_those_of_weight_one(decimals: int) -
     assert plain(grid) == pytest.approx(weighted(grid), abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0.1, 5)), min_size=1, max_size=40))
 def test_pooling_equals_scipy(rows: list[tuple[int, float]]) -> None:
     positives, mass = (np.array(column, float) for column in zip(*rows, strict=True))

@@ -21,7 +21,7 @@ def brute_force(z: np.ndarray, y: np.ndarray, w: np.ndarray, at: float, label: f
 
 
 @ignored
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(-4, 4), st.booleans(), st.integers(1, 3)), min_size=2, max_size=14).filter(
         lambda rows: len({label for _, label, _ in rows}) == 2

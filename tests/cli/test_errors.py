@@ -53,33 +53,36 @@ def test_the_parts_of_an_error_stand_apart(logs: Path, tmp_path: Path, monkeypat
     assert content["hint"] == "Did you mean 'user_id'"
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("train", "none.csv"),
-        ("calibrate",),
-        ("evaluate", "none.pt"),
-        ("explain", "none.pt"),
-        ("ope", "--logs", "none.parquet"),
-        ("ope", "none.parquet"),
-        ("ope", "--policy", "none.pt"),
-        ("check-log", "none.parquet"),
-        ("learn-policy", "--logs", "none.parquet"),
-        ("plan-budget", "--budget", "1", "--curves", "none.csv"),
-        ("simulate-bidding", "--budget", "1", "--replay", "none.parquet"),
-        ("train", "--config", "none.yaml"),
-        ("models", "none.csv"),
-    ],
+MISSING = (
+    ("train", "none.csv"),
+    ("calibrate",),
+    ("evaluate", "none.pt"),
+    ("explain", "none.pt"),
+    ("ope", "--logs", "none.parquet"),
+    ("ope", "none.parquet"),
+    ("ope", "--policy", "none.pt"),
+    ("check-log", "none.parquet"),
+    ("learn-policy", "--logs", "none.parquet"),
+    ("plan-budget", "--budget", "1", "--curves", "none.csv"),
+    ("simulate-bidding", "--budget", "1", "--replay", "none.parquet"),
+    ("train", "--config", "none.yaml"),
+    ("models", "none.csv"),
 )
-def test_a_missing_file_is_told_before_the_libraries_are_loaded(
-    arguments: tuple[str, ...], tmp_path: Path
-) -> None:
-    program = (
-        "import sys\nfrom ctrkit.cli import app\nfrom typer.testing import CliRunner\n"
-        f"result = CliRunner().invoke(app, {list(arguments)!r})\n"
-        "assert result.exit_code == 2 and 'no such' in result.stderr, result.stderr\n"
-        "assert not {'torch', 'polars', 'numba', 'scipy'} & set(sys.modules)\n"
-    )
+TOLD = """
+import sys
+from typer.testing import CliRunner
+from ctrkit.cli import app
+
+for arguments in {arguments}:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 2 and "no such" in result.stderr, (arguments, result.stderr)
+    loaded = {{"torch", "polars", "numba", "scipy"}} & set(sys.modules)
+    assert not loaded, (arguments, loaded)
+"""
+
+
+def test_a_missing_file_is_told_before_the_libraries_are_loaded(tmp_path: Path) -> None:
+    program = TOLD.format(arguments=MISSING)
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -64,8 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "propensity": np.full(rows, 1 / len(NASTY)),
             "reward": labels["click"],
             "candidates": candidates,
-            "new \x1b[31m": rng.random(rows),
-            "_other": np.full(rows, 1 / len(NASTY)),
+            "_new \x1b[31m": rng.random(rows),
             "timestamp": 1_700_000_000 + 60 * np.arange(rows),
         }
     ).write_parquet(home / "bandit.parquet")
@@ -97,9 +96,8 @@ COMMANDS = {
     "explain": ("explain", "m.pt"),
     "explain rows": ("explain", "m.pt", "train.parquet", "--row", "0"),
     "ope": (
-        "ope", "--logs", "bandit.parquet", "--policy", "m.pt", "--policy", "column:new \x1b[31m",
-        "--policy", "column:_other", "--policy", "action:[/]", "--policy", "[red]_$m$.pt:softmax",
-        "--segment", "$5 off $10", "--segment", "\x1b[31mred", "--set", "reward_model=logistic",
+        "ope", "--logs", "bandit.parquet", "--policy", "column:_new \x1b[31m", "--policy", "action:[/]",
+        "--policy", "[red]_$m$.pt:softmax", "--segment", "\x1b[31mred", "--set", "reward_model=logistic",
         "--set", "estimators=[snips,dr]",
     ),
     "check-log": ("check-log", "bandit.parquet"),

@@ -48,7 +48,7 @@ def learnt(table: pl.DataFrame, size: int) -> Encoder:
     return Encoder.learnt(learning, table, table[:0])
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 80), block=st.sampled_from([8, 16, 1 << 19]))
 def test_chunks_and_order_of_rows_change_nothing(seed: int, size: int, block: int) -> None:
     rng = np.random.default_rng(seed)
@@ -70,7 +70,7 @@ def test_chunks_and_order_of_rows_change_nothing(seed: int, size: int, block: in
     assert again.scales["price"].zero == pytest.approx(whole.scales["price"].zero, rel=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(values=st.lists(st.text("abcé ", max_size=4) | st.integers(-3, 30).map(str) | st.none(), max_size=30))
 def test_values_that_training_did_not_see_are_unknown(values: list[str | None]) -> None:
     training = pl.DataFrame(

@@ -91,11 +91,8 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
             "history": {"encoder": {"norm": "post"}},
             "embedding": 8,
         },
-        *(
-            {"embedding": 8, "width": 16, "heads": {"towers": [16], **heads}}
-            for heads in HEADS
-            if "bottom" not in heads
-        ),
+        {"embedding": 8, "width": 16, "heads": {**GATED, "towers": [16]}},
+        {"embedding": 8, "width": 16, "heads": {"name": "ple", "expert_widths": [16], "towers": [16]}},
     ],
     # Weights of its own, which gradient steps train, and linear terms, which are fitted.
     "lr": [

@@ -42,16 +42,20 @@ MAPS = {
     "no history, one task": replace(
         FULL, sequences={}, max_length=0, target=(), profile=(), tasks=("click",)
     ),
-    "no numeric": replace(FULL, numeric=(), centres={}, missing=(), profile=()),
     "no categorical": replace(
         FULL, categorical={}, tables={"item": 40, "category": 9}, target=(), profile=("age",)
     ),
-    "one sequence, of no field": replace(
-        FULL, tables={**FULL.tables, "query": 12}, sequences={"queries": "query"}, target=()
+    "no numeric, one sequence of no field": replace(
+        FULL,
+        numeric=(),
+        centres={},
+        missing=(),
+        profile=(),
+        tables={**FULL.tables, "query": 12},
+        sequences={"queries": "query"},
+        target=(),
     ),
 }
-# A model as it comes meets every map; its other settings meet those that change what it is made of most.
-FEW = ("full", "no history, one task")
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,22 @@ class Case:
             return self.model(self.batch)
 
 
-def cases(*, sequences: bool = False, kinds: tuple[str, ...] = tuple(MAPS)) -> list[Any]:
-    """Every setting of every model on these maps; with `sequences`, of those that read a history."""
+def cases(*, sequences: bool = False, kinds: tuple[str, ...] = tuple(MAPS), others: Any = ()) -> list[Any]:
+    """Every setting of every model on these maps; with `sequences`, of those that read a history.
+
+    A model as it comes meets every map. Its other settings meet the full one, and their cases get the marks
+    `others`; heads meet a single task too.
+    """
     return [
-        pytest.param(({"name": name, **setting}, MAPS[kind]), id=f"{name}-{number}-{kind}")
+        pytest.param(
+            ({"name": name, **setting}, MAPS[kind]),
+            id=f"{name}-{number}-{kind}",
+            marks=others if number else (),
+        )
         for name, model in sorted(MODELS.items())
         for number, setting in enumerate(SETTINGS.get(name, [{}]))
         for kind in kinds
-        if number == 0 or kind in FEW
+        if number == 0 or kind == "full" or ("heads" in setting and len(MAPS[kind].tasks) == 1)
         if MAPS[kind].sequences or not (sequences or model.needs_history)
         if not sequences or network_config({"name": name, **setting}).reads_history
     ]
@@ -311,7 +323,7 @@ def test_same_seed_same_model_weights_load_and_base_rates_are_kept(case: Case) -
     assert bool(((ratios > 1 / 3) & (ratios < 3)).all()), ratios  # one half would be 25 times too much
 
 
-@every_full_model
+@pytest.mark.parametrize("case", cases(kinds=("full",), others=pytest.mark.slow), indirect=True)
 def test_learns_rows_by_heart(case: Case) -> None:
     """Each row has a user of its own, so that even a linear model can, at one of two rates."""
     rows = 32

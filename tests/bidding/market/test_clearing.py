@@ -14,12 +14,6 @@ from ctrkit.errors import ConfigError
 
 ONE, PAGE = np.ones(1), AuctionRule("gsp", slot_effects=(1.0, 0.5))
 
-# All four that are compiled, before hypothesis looks at the clock.
-for rule in (AuctionRule(), PAGE):
-    for limit in (None, FrequencyCap(1)):
-        audience = None if limit is None else TimesShown(limit).meet(np.zeros(1, np.int64))
-        clear(ONE, ONE, 1.0, 0.0, rule=rule, slot_price=np.ones((1, 2)), audience=audience)
-
 
 def one_by_one(
     amount: Floats,

@@ -14,10 +14,6 @@ from ctrkit.bidding.market.competition import clear_together
 from ctrkit.bidding.market.rules import AuctionRule
 from ctrkit.errors import ConfigError
 
-# Compiled before hypothesis looks at the clock.
-clear(np.ones(1), np.ones(1), 1.0, 0.0)
-clear_together(np.ones((1, 1)), np.ones(1), 1.0, 0.0)
-
 # Quarters are exact in floating point; few of them, so that many bids tie.
 quarters = st.integers(0, 24).map(lambda q: q / 4)
 rules = st.builds(

@@ -13,9 +13,6 @@ from ctrkit.bidding.market.clearing import clear
 from ctrkit.bidding.market.frequency import FrequencyCap, TimesShown, best_of_each
 from ctrkit.errors import ConfigError, DataError
 
-# Compiled before hypothesis looks at the clock.
-clear(np.ones(1), np.ones(1), 1.0, 0.0, audience=TimesShown(FrequencyCap(1)).meet(np.zeros(1, np.int64)))
-
 # Quarters are exact in floating point.
 quarters = st.integers(0, 40).map(lambda q: q / 4)
 

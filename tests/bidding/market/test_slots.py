@@ -18,12 +18,6 @@ from ctrkit.errors import DataError
 
 SLOTS = 3
 
-# All four that are compiled, before hypothesis looks at the clock.
-for rule in (AuctionRule("gsp"), AuctionRule("gsp", slot_effects=(1.0, 0.5))):
-    for limit in (None, FrequencyCap(1)):
-        audience = None if limit is None else TimesShown(limit).meet(np.zeros(1, np.int64))
-        clear(np.ones(1), np.ones(1), 1.0, 0.0, rule=rule, slot_price=np.ones((1, 2)), audience=audience)
-
 
 class Sale(NamedTuple):
     bid: float

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import cvxpy as cp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrkit.bidding import Auctions, simulate
@@ -24,7 +24,6 @@ def solved(episodes: list[tuple[np.ndarray, np.ndarray]], budget: float, lifetim
     return float(cp.Problem(cp.Maximize(bought), limits).solve(solver=cp.HIGHS))
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4),
     seed=st.integers(0, 10_000),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
@@ -100,7 +100,6 @@ market = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(market=market, limit=st.sampled_from([1.0, 0.5, 3.0]))
 def test_the_parts_add_up_whatever_is_bid(market: dict, limit: float) -> None:
     played = random_bids(**market, limit=limit)
@@ -121,7 +120,6 @@ def test_the_parts_add_up_whatever_is_bid(market: dict, limit: float) -> None:
     ],
 )
 @pytest.mark.parametrize("rule", RULES[:2], ids=["second", "first"])
-@settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), tightness=st.sampled_from([0.03, 0.3, 2.0]))
 def test_the_parts_add_up_for_strategies(
     strategy: str, rule: AuctionRule, seed: int, tightness: float
@@ -146,7 +144,6 @@ def test_the_parts_add_up_for_strategies(
     assert min(asdict(split).values()) >= -1e-12
 
 
-@settings(deadline=None)
 @given(market=market, limit=st.sampled_from([1.0, 0.5, 3.0]))
 def test_each_part_by_asking_auction_by_auction(market: dict, limit: float) -> None:
     """What would have become of each bid alone, and of the bid that right values make of it."""
@@ -180,7 +177,6 @@ def test_each_part_by_asking_auction_by_auction(market: dict, limit: float) -> N
 
 
 @pytest.mark.parametrize("rule", RULES)
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_who_knows_all_values_errs_in_none(rule: AuctionRule, seed: int) -> None:
     rng, true, price, budget = drawn(seed, 25, 2, 0.3, rule)

@@ -111,7 +111,7 @@ def test_a_first_multiplier_that_is_far_too_low_costs_little(market: Callable[..
     tick=st.one_of(st.none(), st.integers(1, 64)),
     integer=st.booleans(),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_episode_keeps_to_its_budget(
     market: Callable[..., Auctions],
     n: int, seed: int, budget: float, episode: int | None, tick: int | None, integer: bool,

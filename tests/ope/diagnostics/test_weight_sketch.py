@@ -108,7 +108,7 @@ def test_policies_without_context_have_no_tail() -> None:
     assert np.isnan(sketch(draws()["two values"]).tail().shape)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), parts=st.integers(1, 9), rows=st.integers(1, 4000))
 def test_any_parts_in_any_order_are_the_whole(seed: int, parts: int, rows: int) -> None:
     weights = np.random.default_rng(seed).lognormal(0, 2, rows)
