@@ -141,6 +141,7 @@ def test_p_values_of_equal_models_are_uniform(metric) -> None:  # type: ignore[n
     assert 0.02 <= np.mean(np.array(p_values) <= 0.05) <= 0.085  # 2.5 standard errors
 
 
+@pytest.mark.slow
 def test_p_values_of_the_paired_bootstrap_are_uniform() -> None:
     random = np.random.default_rng(6)
     metric = partial(metrics.ece, bins=5)

@@ -220,6 +220,7 @@ def test_recovers_a_known_market(kind: type[SmoothLandscape], zero: float, what:
     np.testing.assert_allclose(found.win_probability(b), truth.win_probability(b), atol=0.045)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["second price", "win notice"])
 @pytest.mark.parametrize("zero", [0.0, 0.15])
 def test_standard_errors_cover(what: str, zero: float) -> None:

@@ -16,8 +16,17 @@ from ctrkit.errors import ConfigError
 FIRST = AuctionRule("first")
 AUCTIONS = 20_000
 MARKETS = [LogNormal.of(30.0, 0.8), LogNormal.of(30.0, 0.3), LogLogistic.of(30.0, 0.4), Gamma.of(40.0, 2.0)]
+# The slow suite takes those between the first and the last as well.
 every_market = pytest.mark.parametrize(
-    "landscape", MARKETS, ids=lambda one: f"{one.name}-{one.log_shape:.1f}"
+    "landscape",
+    [
+        pytest.param(
+            one,
+            id=f"{one.name}-{one.log_shape:.1f}",
+            marks=() if one in (MARKETS[0], MARKETS[-1]) else pytest.mark.slow,
+        )
+        for one in MARKETS
+    ],
 )
 
 

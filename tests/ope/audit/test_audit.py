@@ -106,7 +106,14 @@ def test_rare_actions_are_counted_by_poisson() -> None:
     assert rare.p_value == pytest.approx(2 * stats.poisson.sf(6, 2.0))
 
 
-@pytest.mark.parametrize(("concentration", "whole"), [(5.0, True), (0.1, True), (0.1, False)])
+@pytest.mark.parametrize(
+    ("concentration", "whole"),
+    [
+        pytest.param(5.0, True, marks=pytest.mark.slow),
+        pytest.param(0.1, True, marks=pytest.mark.slow),
+        (0.1, False),
+    ],
+)
 def test_right_propensities_are_hardly_ever_called_wrong(concentration: float, whole: bool) -> None:
     """At a false discovery rate of 1 %, of 40 sound logs at most 3 (chance of more: under 1 in 1,000).
 

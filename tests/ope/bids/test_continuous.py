@@ -176,7 +176,15 @@ def truth(rows: int = 20_000) -> float:
     return float(win_rate(context, 0.3 + 1.2 * context).mean())
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+# Each estimator and each kernel once here, all pairs in the slow suite.
+@pytest.mark.parametrize(
+    ("kind", "kernel"),
+    [
+        pytest.param(kind, kernel, marks=() if row == column % len(KINDS) else pytest.mark.slow)
+        for row, kind in enumerate(KINDS)
+        for column, kernel in enumerate(KERNELS)
+    ],
+)
 def test_estimates_the_smoothed_policy_and_covers_its_value(kind: Any, kernel: str) -> None:
     expected = smoothed_truth(kernel, 0.4)
     values, hits, draws = [], 0, 60

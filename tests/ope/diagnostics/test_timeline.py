@@ -205,6 +205,7 @@ def test_drift_takes_the_rows_of_a_user_together() -> None:
     assert apart > 3 * together
 
 
+@pytest.mark.slow
 def test_bounds_hold_at_all_times_at_once() -> None:
     """Of 40 logs watched at 20 times, 80 % bounds, so that a fault would show; periods' intervals do not."""
     draws, truth = 40, 0.05

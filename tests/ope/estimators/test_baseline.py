@@ -225,6 +225,7 @@ def test_the_baseline_of_the_difference_is_the_values_where_logged_rewards_know_
     assert fed(DifferenceBaseline(), other).baseline != pytest.approx(fed(OptimalBaseline(), other).baseline)
 
 
+@pytest.mark.slow
 def test_differences_are_right_and_vary_least_and_their_intervals_hold() -> None:
     """Of two policies beside other common baselines, even the true values; of one beside its peers."""
     draws, rng = 200, np.random.default_rng(0)

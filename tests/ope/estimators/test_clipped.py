@@ -171,6 +171,7 @@ SHRUNK: list[tuple[str, Floats]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "shrunk"), SHRUNK, ids=[spec for spec, _ in SHRUNK])
 def test_interval_covers_the_shrunk_mean_and_bias_the_rest(spec: str, shrunk: Floats) -> None:
     rng = np.random.default_rng(11)

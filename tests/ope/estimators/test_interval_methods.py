@@ -278,7 +278,9 @@ def world(seed: int, rows: int) -> LoggedRows:
     )
 
 
-@pytest.mark.parametrize("name", INTERVALS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "bootstrap" else ()) for name in INTERVALS]
+)
 def test_values_and_differences_are_covered(name: str) -> None:
     covered, logs = Counter[str](), 60
     for seed in range(logs):
