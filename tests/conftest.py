@@ -7,7 +7,9 @@ import os
 # Two test workers with two threads each on two cores wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,20 @@ def trained(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore", CalibrationWarning)  # conversions are few in so small a log
         ctrkit.calibrate(model, out=folder / "calibrate", overrides=["method=platt"])
     return model
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_wait_for_disks() -> Iterator[None]:
+    """A file that a test writes need not outlive the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays there: nobody need look through it for garbage again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from typer.testing import CliRunner
 
 from ctrkit.artifact import Artifact
 from ctrkit.cli import app
+from tests.terminal import call, sets
 
 COMMANDS = (
     "train", "calibrate", "predict", "evaluate", "explain", "ope", "import", "learn-policy", "plan-budget",
@@ -30,22 +30,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning"),
     pytest.mark.filterwarnings("ignore::ctrkit.evaluation.measures.EvaluationWarning"),
 ]
-
-
-def call(*arguments: str | Path, cwd: Path | None = None) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    before = Path.cwd()
-    try:
-        if cwd is not None:
-            os.chdir(cwd)
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    finally:
-        os.chdir(before)
-    return result.exit_code, result.stdout, result.stderr
-
-
-def sets(overrides: tuple[str, ...]) -> list[str]:
-    return [part for override in overrides for part in ("--set", override)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

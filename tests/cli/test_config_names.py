@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from ctrkit.cli import app
+from tests.terminal import call
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # A key of a training config with a misspelt name -> the right one.
@@ -51,14 +49,9 @@ MODEL = {
 
 def complaint(*arguments: str | Path, cwd: Path) -> str:
     """The message of a refused call."""
-    before = Path.cwd()
-    try:
-        os.chdir(cwd)
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    finally:
-        os.chdir(before)
-    assert result.exit_code == 2, (result.stdout, result.stderr)
-    return next(line for line in result.stderr.splitlines() if line.startswith("error: "))
+    code, out, err = call(*arguments, cwd=cwd)
+    assert code == 2, (out, err)
+    return next(line for line in err.splitlines() if line.startswith("error: "))
 
 
 @pytest.mark.parametrize("wrong", TRAINING)

@@ -11,15 +11,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
-from ctrkit.cli import app, common
+from ctrkit.cli import common
 from ctrkit.tables import atomic_path
-
-
-def call(*arguments: str | Path) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return result.exit_code, result.stdout, result.stderr
+from tests.terminal import call
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from ctrkit.cli import app
+from tests.terminal import call
 
 FAST = ("--set", "draws=20", "--set", "parts=2", "--set", "figures=false")
 pytestmark = pytest.mark.filterwarnings("ignore::ctrkit.evaluation.EvaluationWarning")
-
-
-def call(*arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command."""
-    result = CliRunner().invoke(app, ["evaluate", *(str(argument) for argument in arguments)])
-    return result.exit_code, result.stdout, result.stderr
 
 
 def test_bare_it_takes_the_model_of_the_folder_and_its_test_rows(
@@ -25,7 +18,7 @@ def test_bare_it_takes_the_model_of_the_folder_and_its_test_rows(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.pt").write_bytes(trained.read_bytes())
-    code, out, err = call("--json", *FAST)
+    code, out, err = call("evaluate", "--json", *FAST)
     assert code == 0, err
     content = json.loads(out)
     assert set(content["tasks"]) == {"click", "conversion", "click·conversion"}
@@ -42,7 +35,9 @@ def test_a_broken_gate_exits_1_after_the_report_and_lists_each(trained: Path, tm
         "gates: {auc: {minimum: 0.99}, pcoc: {maximum: 99}, conversion/pcoc: {maximum: 0.001}}\n"
     )
     out = tmp_path / "run"
-    code, text, err = call(trained, "--config", config, "--out", out, "--gate", "--json", "--quiet")
+    code, text, err = call(
+        "evaluate", trained, "--config", config, "--out", out, "--gate", "--json", "--quiet"
+    )
     assert code == 1
     held = {gate["metric"]: gate["held"] for gate in json.loads(text)["gates"]}
     assert held == {"auc": False, "pcoc": True, "conversion/pcoc": False}
@@ -60,7 +55,7 @@ def test_a_gate_without_thresholds_or_on_an_unknown_metric_is_an_error(trained: 
         (("--gate",), "there are no gates to hold the model against"),
         (("--set", "gates.pcok.maximum=1", "--gate"), "there is no metric 'pcok'. Did you mean 'pcoc'"),
     ):
-        code, text, err = call(trained, "--out", out, *arguments)
+        code, text, err = call("evaluate", trained, "--out", out, *arguments)
         assert (code, text) == (2, "")
         assert said in err
     assert not out.exists()

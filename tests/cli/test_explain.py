@@ -12,15 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from ctrkit.cli import app
+from tests.terminal import call
 
 QUICK = ("rows=300", "attributed_rows=10", "repeats=2", "grid=4", "dependence_rows=20", "top=2")
 SETS = [part for setting in QUICK for part in ("--set", setting)]
-
-
-def call(*arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr."""
-    result = CliRunner().invoke(app, ["explain", *(str(argument) for argument in arguments)])
-    return result.exit_code, result.stdout, result.stderr
 
 
 def test_help_names_the_options() -> None:
@@ -33,7 +28,9 @@ def test_help_names_the_options() -> None:
 def test_a_model_as_a_whole_in_json_and_in_tables(trained: Path, logs: Path, tmp_path: Path) -> None:
     pytest.importorskip("captum")
     data = logs / "impressions.parquet"
-    code, out, err = call(trained, data, "--feature", "user_age", "--out", tmp_path / "e", "--json", *SETS)
+    code, out, err = call(
+        "explain", trained, data, "--feature", "user_age", "--out", tmp_path / "e", "--json", *SETS
+    )
     assert code == 0, err
     content = json.loads(out)
     assert [one["feature"] for one in content["partial_dependence"]] == ["user_age"]
@@ -47,7 +44,9 @@ def test_a_model_as_a_whole_in_json_and_in_tables(trained: Path, logs: Path, tmp
 def test_rows_in_json_and_in_tables(trained: Path, logs: Path, tmp_path: Path) -> None:
     pytest.importorskip("captum")
     data = logs / "impressions.parquet"
-    code, out, err = call(trained, data, "--row", "3", "--row", "40", "--out", tmp_path / "e", "--json")
+    code, out, err = call(
+        "explain", trained, data, "--row", "3", "--row", "40", "--out", tmp_path / "e", "--json"
+    )
     assert code == 0, err
     rows = json.loads(out)["rows"]
     assert [row["row"] for row in rows] == [3, 40]
@@ -68,12 +67,12 @@ def test_bad_input_ends_with_one_message_and_nothing_written(
         (data, "--set", "permutation=3"): "Did you mean 'permutations'",
         (tmp_path / "none.parquet",): "no such file",
     }.items():
-        code, stdout, err = call(trained, *arguments, "--out", out)
+        code, stdout, err = call("explain", trained, *arguments, "--out", out)
         assert (code, stdout) == (2, "")
         assert said in err
         assert "Traceback" not in err
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    code, _, err = call(trained, data, "--row", "3", "--out", out)
+    code, _, err = call("explain", trained, data, "--row", "3", "--out", out)
     assert code == 2
     assert "pip install 'ctrkit[explain]'" in err
     assert not out.exists()

@@ -3,21 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from ctrkit.cli import app
+from tests.terminal import call, sets
 
 QUICK = ("learning.epochs=1", "objective.baselines=[0.0]")
-
-
-def call(*arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return result.exit_code, result.stdout, result.stderr
-
-
-def sets(overrides: tuple[str, ...]) -> list[str]:
-    return [part for override in overrides for part in ("--set", override)]
 
 
 def test_a_policy_is_learnt_and_ope_takes_it(logs: Path, tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from ctrkit.cli import app
+from tests.terminal import call
 
 NASTY = (
     "[/]", "[red]shoes", ":smile:", "\x1b[31mred", "$5 off $10", "_x", "/../../x",
@@ -78,15 +77,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     ).write_parquet(home / "[red]$x$.parquet")
     paths = "--config", home / "config.yaml", "--model", home / "m.pt", "--out", home / "runs" / "train"
-    code, said = call("train", home / "train.parquet", *paths)
+    code, said = run("train", home / "train.parquet", *paths)
     assert code == 0, said
     (home / "[red]_$m$.pt").write_bytes((home / "m.pt").read_bytes())
     return home
 
 
-def call(*arguments: str | Path) -> tuple[int, str]:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return result.exit_code, result.stdout + result.stderr
+def run(*arguments: str | Path) -> tuple[int, str]:
+    """Exit code, and all that a person sees."""
+    code, out, err = call(*arguments)
+    return code, out + err
 
 
 COMMANDS = {
@@ -122,7 +122,7 @@ def test_a_run_ends_well_and_says_names_as_they_are(
     out = Path("runs") / name.replace(" ", "-")
     if command[0] != "models":
         command += ["--out", str(out)]
-    code, said = call(*command)
+    code, said = run(*command)
     assert code in (0, 1), said
     assert "Error" not in said, said
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", said)
@@ -143,7 +143,7 @@ def test_a_run_ends_well_and_says_names_as_they_are(
 
 
 def test_figures_show_them_as_they_are(home: Path) -> None:
-    code, said = call(
+    code, said = run(
         "plan-budget", "--budget", "20", "--curves", home / "curves.parquet", "--out", home / "p"
     )
     assert code == 0, said
@@ -167,11 +167,11 @@ def test_figures_show_them_as_they_are(home: Path) -> None:
 
 
 def test_errors_and_warnings_show_what_is_hidden(home: Path) -> None:
-    code, said = call("ope", "--logs", "no\x1b[31m.parquet", "--policy", "uniform")
+    code, said = run("ope", "--logs", "no\x1b[31m.parquet", "--policy", "uniform")
     assert code == 2
     assert r"no\x1b[31m.parquet" in said
     assert "\x1b" not in said
-    code, said = call(
+    code, said = run(
         "plan-budget", "--budget", "20", "--curves", home / "curves.parquet", "--minimum", "[/\x1b]=3"
     )
     assert code == 2
@@ -180,17 +180,17 @@ def test_errors_and_warnings_show_what_is_hidden(home: Path) -> None:
 
 
 def test_a_summary_links_no_other_place(home: Path) -> None:
-    code, said = call("summary", home / "runs")
+    code, said = run("summary", home / "runs")
     assert code == 0, said
     odd = home / "odd" / "javascript:alert(1)"
     odd.mkdir(parents=True)
     (odd / "metrics.json").write_text((home / "runs" / "train" / "metrics.json").read_text())
-    assert call("summary", home / "odd")[0] == 0
+    assert run("summary", home / "odd")[0] == 0
     assert 'href="javascript%3Aalert%281%29/report.html"' in (home / "odd" / "report.html").read_text()
 
 
 def test_machines_get_the_names_unchanged(home: Path) -> None:
     paths = "--curves", str(home / "curves.parquet"), "--out", str(home / "p")
-    result = CliRunner().invoke(app, ["plan-budget", "--budget", "20", *paths, "--json", "--quiet"])
-    assert sorted(one["campaign"] for one in json.loads(result.stdout)["campaigns"]) == sorted(NASTY)
-    assert "\x1b" not in result.stdout
+    _, out, _ = call("plan-budget", "--budget", "20", *paths, "--json", "--quiet")
+    assert sorted(one["campaign"] for one in json.loads(out)["campaigns"]) == sorted(NASTY)
+    assert "\x1b" not in out

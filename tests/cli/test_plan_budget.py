@@ -5,21 +5,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
-from ctrkit.cli import app
+from tests.terminal import call
 
 CURVES = {
     "campaign": ["a", "a", "a", "b", "b"],
     "spend": [1.0, 2.0, 3.0, 2.0, 4.0],
     "value": [4.0, 6.0, 7.0, 3.0, 5.0],
 }
-
-
-def call(*arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture
