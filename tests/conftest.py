@@ -7,10 +7,12 @@ import os
 # Two test workers with two threads each on two cores wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import fcntl
 import gc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -77,6 +79,23 @@ def _no_wait_for_disks() -> Iterator[None]:
     """A file that a test writes need not outlive the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The first of several workers compiles a loop, and the others wait to find it in the cache."""
+    from ctrkit import compiled
+
+    compile_, place = compiled._compile, tmp_path_factory.getbasetemp().parent
+
+    def alone(signature: Any, function: Any, version: str, options: Any) -> Any:
+        with open(place / f"{function.__module__}.{function.__name__}.lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return compile_(signature, function, version, options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "_compile", alone)
         yield
 
 

@@ -1,5 +1,5 @@
-"""Runs of commands: of each kind of figure a test makes one and renders none, which would take longer than
-most of the runs."""
+"""Runs of commands: of each kind of figure a test makes one, and renders it only where it is marked so.
+All of them would take longer than most of the runs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
         return attempt(what, draw, tell)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ctrkit.api.run_folder.attempt", first_of_its_kind)
         if request.node.get_closest_marker("rendered") is None:
             patch.setattr(Canvas, "savefig", save)
             patch.setattr(Canvas, "findobj", lambda *_: [])
-            patch.setattr("ctrkit.api.run_folder.attempt", first_of_its_kind)
         yield

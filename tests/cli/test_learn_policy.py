@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.terminal import call, sets
 
 QUICK = ("learning.epochs=1", "objective.baselines=[0.0]")
@@ -49,6 +51,7 @@ def test_wrong_input_is_one_message_and_leaves_nothing(logs: Path, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_sample_log_by_default(tmp_path: Path) -> None:
     quick = sets((*QUICK, "split.train=0.02", "split.valid=0.02"))
     code, out, err = call(

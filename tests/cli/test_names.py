@@ -19,6 +19,8 @@ NASTY = (
     "[/]", "[red]shoes", ":smile:", "\x1b[31mred", "$5 off $10", "_x", "/../../x",
     "<script>alert(1)</script>", "n" * 500, "🍕", "a\nb", "\u202eabc", "a & b", "..",
 )  # fmt: skip
+# The first of several has all that is nasty in one: its figures are rendered.
+WORST = "_$5 off $10 \x1b[31m[red]<script>"
 pytestmark = [
     pytest.mark.rendered,
     pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning"),
@@ -43,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = {"click": click.astype(int), "buy": (click & (rng.random(rows) < 0.5)).astype(int)}
     pl.DataFrame({**table, **labels, "user_id": np.arange(rows) % 100}).write_parquet(home / "train.parquet")
     features = {
-        "labels": {"/../../x": "click", "$5 off [/] _<script>": "buy"},
+        "labels": {"$5 off $10 [/] _<script>": "click", "/../../x": "buy"},
         "group": "user_id",
         "categorical": [{"name": name} for name in NASTY],
         "candidate": {"id": "[/]"},
@@ -63,7 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "propensity": np.full(rows, 1 / len(NASTY)),
             "reward": labels["click"],
             "candidates": candidates,
-            "_new \x1b[31m": rng.random(rows),
+            WORST: rng.random(rows),
             "timestamp": 1_700_000_000 + 60 * np.arange(rows),
         }
     ).write_parquet(home / "bandit.parquet")
@@ -96,7 +98,7 @@ COMMANDS = {
     "explain": ("explain", "m.pt"),
     "explain rows": ("explain", "m.pt", "train.parquet", "--row", "0"),
     "ope": (
-        "ope", "--logs", "bandit.parquet", "--policy", "column:_new \x1b[31m", "--policy", "action:[/]",
+        "ope", "--logs", "bandit.parquet", "--policy", f"column:{WORST}", "--policy", "action:[/]",
         "--policy", "[red]_$m$.pt:softmax", "--segment", "\x1b[31mred", "--set", "reward_model=logistic",
         "--set", "estimators=[snips,dr]",
     ),

@@ -52,12 +52,16 @@ def test_limits_as_options(curves: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning")
-def test_bare_on_the_sample_log(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    code, _, err = call("plan-budget", "--budget", "100")
+def test_bare_it_needs_the_model_of_the_folder(tmp_path: Path) -> None:
+    code, _, err = call("plan-budget", "--budget", "100", cwd=tmp_path)
     assert code == 2
     assert "model.pt" in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_bare_on_the_sample_log(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "model.pt").write_bytes(trained.read_bytes())
     code, out, err = call("plan-budget", "--budget", "100", "--json")
     assert code == 0, err
