@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import pytest
 
 BLANK = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>'
-_made: set[CodeType] = set()
+_made: dict[CodeType, str] = {}  # the name of the first figure of a kind
 
 
 @pytest.fixture(autouse=True)
@@ -32,11 +32,14 @@ def blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
         text.write(BLANK)
 
     def first_of_its_kind(what: str, draw: Any, tell: Callable[[str], None]) -> Figure | None:
-        kind = getattr(draw, "func", draw).__code__
+        """Later ones are blank, under the name that is their first argument or that all of the kind have."""
+        kind, given = getattr(draw, "func", draw).__code__, next(iter(getattr(draw, "args", ())), None)
         if kind in _made:
-            return Figure(what.split("'")[1], "", BLANK)
-        _made.add(kind)
-        return attempt(what, draw, tell)
+            return Figure(given if isinstance(given, str) else _made[kind], "", BLANK)
+        figure = attempt(what, draw, tell)
+        if figure is not None:
+            _made[kind] = figure.name
+        return figure
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ctrkit.api.run_folder.attempt", first_of_its_kind)

@@ -49,16 +49,16 @@ def rates(context: pl.DataFrame, candidates: pl.Series) -> np.ndarray:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctrkit.ope.evaluation.parts.BATCH", 85)
+    monkeypatch.setattr("ctrkit.ope.evaluation.parts.BATCH", 170)
     monkeypatch.setattr("ctrkit.ope.evaluation.parts.PART", 450)
 
 
 def write(folder: Path, log: pl.DataFrame, files: int = 2) -> list[str]:
-    """The rows in files of row groups of 125."""
+    """The rows in files of row groups of 250."""
     names = []
     for number, part in enumerate(log.iter_slices(-(-log.height // files))):
         path = folder / f"log_{number}.parquet"
-        part.write_parquet(path, row_group_size=125)
+        part.write_parquet(path, row_group_size=250)
         names.append(str(path))
     return names
 
@@ -115,7 +115,7 @@ def test_rows_and_keys_are_those_of_the_whole(tmp_path: Path, small: None) -> No
     names = write(tmp_path, table())
     whole = read_bandit_log(names)
     batches = [batch for part in log_parts(names) for batch in part.batches()]
-    assert max(len(batch) for batch in batches) <= 85
+    assert max(len(batch) for batch in batches) <= 170
     np.testing.assert_array_equal(np.concatenate([batch.units for batch in batches]), whole.units)
     assert pl.concat([batch.table for batch in batches]).equals(whole.table)
     before = 0
@@ -210,7 +210,7 @@ def test_ids_that_are_numbers_in_one_file_and_text_in_another_are_one_log(
     names = write(tmp_path, log)
     second = pl.read_parquet(names[1])
     kind = pl.List(pl.String) if text == "candidates" else pl.String
-    second.with_columns(pl.col(text).cast(kind)).write_parquet(names[1], row_group_size=125)
+    second.with_columns(pl.col(text).cast(kind)).write_parquet(names[1], row_group_size=250)
 
     def also(name: str) -> bool:
         return name == "segment"
@@ -230,7 +230,7 @@ def test_lists_of_other_widths_are_lists(tmp_path: Path, small: None) -> None:
     pl.read_parquet(names[1]).with_columns(
         pl.col("logging_probabilities").cast(pl.List(pl.Float32)),
         pl.col("candidates").cast(pl.List(pl.Int16)),
-    ).write_parquet(names[1], row_group_size=125)
+    ).write_parquet(names[1], row_group_size=250)
     cut = evaluate(log_parts(names), [UniformPolicy()], ["ips", "dr"])
     whole = evaluate(read_bandit_log(names), [UniformPolicy()], ["ips", "dr"])
     same(cut.to_dict(), whole.to_dict())
