@@ -162,19 +162,27 @@ def test_features_as_a_keyword_take_the_place_of_the_samples() -> None:
     assert model.spec.sequences == ()
 
 
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_help_ends_with_an_example_that_runs(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    documentation = inspect.getdoc(FUNCTIONS[name])
+@pytest.fixture(params=FUNCTIONS)
+def example(request: pytest.FixtureRequest) -> doctest.DocTest:
+    """The end of a function's help."""
+    documentation = inspect.getdoc(FUNCTIONS[request.param])
     assert documentation is not None
     _, told, example = documentation.partition("\nExample:\n")
     assert told
     assert all(line.startswith("    ") for line in example.splitlines())
-    test = doctest.DocTestParser().get_doctest(example, {}, name, None, None)
-    assert test.examples
+    return doctest.DocTestParser().get_doctest(example, {}, request.param, None, None)
+
+
+def test_help_ends_with_an_example(example: doctest.DocTest) -> None:
+    assert example.examples
+    for one in example.examples:
+        compile(one.source, example.name, "single")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_example_runs(example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     said: list[str] = []
-    doctest.DocTestRunner().run(test, out=said.append)
+    doctest.DocTestRunner().run(example, out=said.append)
     assert not said, "".join(said)

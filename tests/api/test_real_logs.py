@@ -83,7 +83,7 @@ ARM_MEANS = {
 }
 
 
-@pytest.mark.parametrize("outcome", ["visit", "conversion"])
+@pytest.mark.parametrize("outcome", ["visit", pytest.param("conversion", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("arm", ARM_MEANS)
 def test_hillstroms_arm_means_are_covered_from_a_biased_log(arm: str, outcome: str, tmp_path: Path) -> None:
     table = hillstrom.read(real("hillstrom.parquet").parent)
@@ -97,6 +97,7 @@ def test_hillstroms_arm_means_are_covered_from_a_biased_log(arm: str, outcome: s
         assert estimate["high"] - estimate["low"] < 2 * truth  # and not by being vague
 
 
+@pytest.mark.slow
 def test_hillstrom_trains_visit_and_conversion_as_two_tasks(tmp_path: Path, small: tuple[str, ...]) -> None:
     folder = real("hillstrom.parquet").parent
     model = tmp_path / "m.pt"
@@ -111,6 +112,7 @@ def test_hillstrom_trains_visit_and_conversion_as_two_tasks(tmp_path: Path, smal
     assert pcoc.low < 1 < pcoc.high
 
 
+@pytest.mark.slow
 def test_news_that_training_never_saw_leave_the_verdict_open() -> None:
     """MIND: by time, most of the news of the last lists are new."""
     table = pl.read_parquet(real("mind_impressions.parquet")).filter(pl.col("event_id") % 4 == 0)
@@ -140,6 +142,7 @@ def test_news_that_training_never_saw_leave_the_verdict_open() -> None:
     assert any("of the ids in 'news_id' are unknown to the model" in one.sentence for one in found.reasons)
 
 
+@pytest.mark.slow
 def test_hotels_that_come_back_do_not() -> None:
     """trivago: most hotels of the last lists were shown before."""
     table = pl.read_parquet(real("trivago_impressions.parquet")).filter(pl.col("event_id") % 4 == 0)

@@ -90,6 +90,7 @@ def auction_by_auction(log: Auctions, strategy: BidStrategy[Any]) -> tuple[int, 
     return wins, clicks, cost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "published"), [(RlbBidding, (39_680, 78, 304_375)), (SsMdpBidding, (40_395, 80, 306_637))]
 )
@@ -100,6 +101,7 @@ def test_the_markov_decision_processes_give_the_published_integers(
     assert auction_by_auction(log, strategy) == published
 
 
+@pytest.mark.slow
 def test_bids_by_ticks_of_ten_lose_next_to_nothing(log: Auctions, training: AuctionHistory) -> None:
     rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, CampaignTerms(1969), 1000)
     result = simulate(log, [rlb], CampaignTerms(1969, max_bid=300, integer_bids=True), episode_length=1000)
@@ -107,6 +109,7 @@ def test_bids_by_ticks_of_ten_lose_next_to_nothing(log: Auctions, training: Auct
     assert (result.strategies[0].share_of_optimum or 0) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "clicks"), [(4, 247), (8, 161), (16, 107), (32, 74)])
 def test_linear_tuned_on_the_test_set_finds_the_best_base_bid(log: Auctions, share: int, clicks: int) -> None:
     """Clicks of the best of all base bids, by a search that counts clicks; ours counts expected ones."""
@@ -120,6 +123,7 @@ def test_linear_tuned_on_the_test_set_finds_the_best_base_bid(log: Auctions, sha
     assert clicks * 0.93 <= (tuned.clicks or 0) <= clicks
 
 
+@pytest.mark.slow
 def test_dual_pacing_is_as_good_as_the_published_learners(log: Auctions) -> None:
     (dual,) = replay(log, "dual").strategies
     # RLB, which is given the distribution of market prices, wins 39,680 impressions and 78 clicks.

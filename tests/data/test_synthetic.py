@@ -61,6 +61,7 @@ def test_tables_do_not_depend_on_the_order_of_the_calls(market: Market, bandit: 
     assert Market(seed=7, users=300, ads=60, advertisers=12).bandit_log(20_000).equals(bandit)
 
 
+@pytest.mark.slow
 def test_shipped_logs_are_what_the_code_makes(tmp_path: Path, shipped: dict[str, pl.DataFrame]) -> None:
     *tables, page = write_sample_logs(tmp_path, seed=0)
     assert [path.stem for path in tables] == list(COLUMNS)

@@ -110,6 +110,7 @@ def refusals() -> None:
                         called(name, given)
 
 
+@pytest.mark.slow
 def test_all_that_is_wrong_is_refused() -> None:
     done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-200:] + done.stderr[-2000:]

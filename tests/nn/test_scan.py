@@ -290,6 +290,7 @@ def test_a_state_and_padding_do_not_go_together() -> None:
         selective_scan_with_state(*inputs, left_padded(2, 3), torch.zeros(2, 2, 4))
 
 
+@pytest.mark.slow
 def test_numba_is_imported_when_it_is_needed() -> None:
     code = "import sys, ctrkit.nn.mamba; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
