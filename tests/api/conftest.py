@@ -4,13 +4,17 @@ All of them would take longer than most of the runs."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import CodeType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
+if TYPE_CHECKING:
+    from ctrkit.reports import Figure
+
 BLANK = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>'
-_made: dict[CodeType, str] = {}  # the name of the first figure of a kind
+_made: dict[CodeType, Figure] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -26,19 +30,18 @@ def blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
     from matplotlib.figure import Figure as Canvas
 
     from ctrkit.errors import attempt
-    from ctrkit.reports import Figure
 
     def save(canvas: Canvas, text: TextIO, **settings: Any) -> None:
         text.write(BLANK)
 
     def first_of_its_kind(what: str, draw: Any, tell: Callable[[str], None]) -> Figure | None:
-        """Later ones are blank, under the name that is their first argument or that all of the kind have."""
+        """Or that one again, under the name that is the first argument, if the kind has no name of its own."""
         kind, given = getattr(draw, "func", draw).__code__, next(iter(getattr(draw, "args", ())), None)
         if kind in _made:
-            return Figure(given if isinstance(given, str) else _made[kind], "", BLANK)
+            return replace(_made[kind], name=given) if isinstance(given, str) else _made[kind]
         figure = attempt(what, draw, tell)
         if figure is not None:
-            _made[kind] = figure.name
+            _made[kind] = figure
         return figure
 
     with pytest.MonkeyPatch.context() as patch:

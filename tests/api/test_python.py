@@ -134,7 +134,7 @@ def test_a_model_is_trained_used_and_calibrated_in_memory(
     logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = pl.read_parquet(logs / "impressions.parquet")
+    rows = pl.read_parquet(logs / "impressions.parquet")[:6000]
     quick: dict[str, Any] = {"network": {"name": "fm", "embedding": 4}, "training": {"epochs": 1}}
     result = ctrkit.train(data=rows, **quick)
     model = result.trained
