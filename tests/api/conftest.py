@@ -35,7 +35,7 @@ def blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
         text.write(BLANK)
 
     def first_of_its_kind(what: str, draw: Any, tell: Callable[[str], None]) -> Figure | None:
-        """Or that one again, under the name that is the first argument, if the kind has no name of its own."""
+        """Later ones are the first again, under the name that is their first argument, if one is."""
         kind, given = getattr(draw, "func", draw).__code__, next(iter(getattr(draw, "args", ())), None)
         if kind in _made:
             return replace(_made[kind], name=given) if isinstance(given, str) else _made[kind]
