@@ -16,7 +16,8 @@ def once(kind: Callable[..., Made], first: Any, *others: Any, counts: Any = None
     return kind(first, *others, counts=np.ones(len(first)) if counts is None else counts, **named)
 
 
-def numbers(estimates: Any) -> Any:
+def numbers(estimates: Any) -> list[list[float]]:
+    """Of each estimate its value, its difference and the ends of both intervals."""
     return [
         [
             found.value,
@@ -28,6 +29,13 @@ def numbers(estimates: Any) -> Any:
         ]
         for found in estimates
     ]
+
+
+def told(estimator: Any, confidence: float = 0.95) -> list[float]:
+    """The numbers of what an estimator tells, under its name."""
+    found = estimator.result(confidence)
+    assert found.estimator == estimator.name
+    return numbers([found])[0]
 
 
 def held(kept: Any, seen: set[int] | None = None) -> int:

@@ -18,7 +18,7 @@ from ctrkit.ope.estimators.importance import OnPolicy
 from ctrkit.ope.estimators.interval_methods import INTERVALS, make_interval_method
 from ctrkit.ope.estimators.registry import make_estimator
 from ctrkit.ope.estimators.shrunk_weights import ShrunkWeights
-from tests.ope.estimates import held, numbers, once
+from tests.ope.estimates import held, numbers, once, told
 
 ROWS, USERS = 900, 300
 RANGES = [(0.0, 1.0), None]
@@ -61,19 +61,6 @@ def kind(request: pytest.FixtureRequest) -> type[Estimator]:
     return request.param
 
 
-def result(estimator: Estimator, confidence: float = 0.95) -> list[float]:
-    found = estimator.result(confidence)
-    assert found.estimator == estimator.name
-    return [
-        found.value,
-        found.interval.low,
-        found.interval.high,
-        found.difference,
-        found.difference_interval.low,
-        found.difference_interval.high,
-    ]
-
-
 @pytest.mark.parametrize("clustered", [False, True])
 @pytest.mark.parametrize("reward_range", RANGES)
 def test_parts_merged_are_the_whole(
@@ -89,7 +76,7 @@ def test_parts_merged_are_the_whole(
     second.update(parts[0])
     second.update(parts[1])
     first.merge(second)
-    np.testing.assert_allclose(result(first), result(whole), rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(told(first), told(whole), rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -121,7 +108,7 @@ def test_any_parts_in_any_order_are_the_whole(
     order.shuffle(merged)
     for other in merged[1:]:
         merged[0].merge(other)
-    np.testing.assert_allclose(result(merged[0]), result(whole), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(told(merged[0]), told(whole), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("reward_range", RANGES)
@@ -132,7 +119,7 @@ def test_order_of_rows_does_not_matter(
     forward, backward = kind(reward_range), kind(reward_range)
     forward.update(rows)
     backward.update(part(rows, slice(None, None, -1)))
-    np.testing.assert_allclose(result(forward), result(backward), rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(told(forward), told(backward), rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("reward_range", RANGES)
@@ -141,10 +128,10 @@ def test_intervals_contain_the_value_and_grow_with_confidence(
 ) -> None:
     estimator = kind(reward_range)
     estimator.update(draw(kind))
-    value, low, high, difference, less, more = result(estimator)
+    value, low, high, difference, less, more = told(estimator)
     assert low <= value <= high
     assert less <= difference <= more
-    _, lower, higher, _, lesser, most = result(estimator, 0.99)
+    _, lower, higher, _, lesser, most = told(estimator, 0.99)
     assert lower <= low
     assert higher >= high
     assert (lesser, most) == pytest.approx((less, more)) or (lesser < less and most > more)

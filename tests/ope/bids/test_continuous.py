@@ -22,7 +22,7 @@ from ctrkit.ope.bids.continuous import (
     smoothed,
 )
 from ctrkit.ope.bids.kernels import KERNELS
-from tests.ope.estimates import once
+from tests.ope.estimates import once, told
 
 KINDS = [KernelInversePropensityScoring, KernelSelfNormalized, KernelDoublyRobust]
 RANGE = (0.0, 2.0)
@@ -61,13 +61,6 @@ def part(rows: ContinuousRows, where: slice) -> ContinuousRows:
     return ContinuousRows(
         **{name: None if getattr(rows, name) is None else getattr(rows, name)[where] for name in names},
     )
-
-
-def numbers(estimator: Any, confidence: float = 0.95) -> list[float]:
-    found = estimator.result(confidence)
-    assert found.estimator == estimator.name
-    value, difference = found.interval, found.difference_interval
-    return [found.value, value.low, value.high, found.difference, difference.low, difference.high]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -147,11 +140,11 @@ def test_parts_merged_are_the_whole(kind: Any, reward_range: tuple[float, float]
     second.update(part(rows, slice(0, 100)))
     second.update(part(rows, slice(100, 1200)))
     first.merge(second)
-    found = numbers(whole)
-    np.testing.assert_allclose(numbers(first), found, rtol=1e-10, atol=1e-13)
+    found = told(whole)
+    np.testing.assert_allclose(told(first), found, rtol=1e-10, atol=1e-13)
     assert found[1] <= found[0] <= found[2]
     assert found[4] <= found[3] <= found[5]
-    wider = numbers(whole, 0.99)
+    wider = told(whole, 0.99)
     assert wider[1] < found[1]
     assert wider[2] > found[2]
     method = "normal" if reward_range is None else "cressie-read"
@@ -325,10 +318,10 @@ def test_clustered_interval_of_copies_is_that_of_the_originals(kind: Any) -> Non
     alone.update(rows)
     clustered.update(ContinuousRows(**columns, counts=copies.counts, users=np.repeat(np.arange(500), 3)))
     naive.update(ContinuousRows(**columns, counts=copies.counts))
-    expected = numbers(alone)
-    np.testing.assert_allclose(numbers(clustered), expected, rtol=5e-3)
+    expected = told(alone)
+    np.testing.assert_allclose(told(clustered), expected, rtol=5e-3)
     width = expected[2] - expected[1]
-    assert numbers(naive)[2] - numbers(naive)[1] == pytest.approx(width / np.sqrt(3), rel=5e-3)
+    assert told(naive)[2] - told(naive)[1] == pytest.approx(width / np.sqrt(3), rel=5e-3)
 
 
 def test_memory_does_not_grow(kind: Any) -> None:

@@ -17,7 +17,7 @@ from ctrkit.ope.structured.action_features import (
     OffCEM,
     SelfNormalizedMarginalized,
 )
-from tests.ope.estimates import once
+from tests.ope.estimates import once, told
 
 KINDS = [MarginalizedInversePropensityScoring, SelfNormalizedMarginalized, OffCEM]
 ACTIONS, FEATURES = 12, 3
@@ -53,13 +53,6 @@ def part(rows: FeatureRows, where: slice) -> FeatureRows:
     )
 
 
-def numbers(estimator: Any, confidence: float = 0.95) -> list[float]:
-    found = estimator.result(confidence)
-    assert found.estimator == estimator.name
-    value, difference = found.interval, found.difference_interval
-    return [found.value, value.low, value.high, found.difference, difference.low, difference.high]
-
-
 @pytest.mark.parametrize("reward_range", [None, (0.0, 1.0)])
 @pytest.mark.parametrize("drawn_features", [False, True])
 def test_parts_merged_are_the_whole(
@@ -72,8 +65,8 @@ def test_parts_merged_are_the_whole(
     second.update(part(rows, slice(0, 30)))
     second.update(part(rows, slice(30, 600)))
     first.merge(second)
-    found = numbers(whole)
-    np.testing.assert_allclose(numbers(first), found, rtol=1e-10, atol=1e-13)
+    found = told(whole)
+    np.testing.assert_allclose(told(first), found, rtol=1e-10, atol=1e-13)
     assert found[1] <= found[0] <= found[2]
     assert found[4] <= found[3] <= found[5]
     method = "normal" if reward_range is None else "cressie-read"
@@ -148,7 +141,7 @@ def test_features_that_tell_actions_apart_are_the_actions() -> None:
                 rows.users,
             )
         )
-        np.testing.assert_allclose(numbers(fine), numbers(expected), rtol=1e-9, atol=1e-13)
+        np.testing.assert_allclose(told(fine), told(expected), rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -279,7 +272,7 @@ def test_clusters_of_copies_tell_nothing_new(kind: Any) -> None:
     alone, together = kind(), kind()
     alone.update(rows)
     together.update(FeatureRows(**copies, users=places))
-    np.testing.assert_allclose(numbers(together), numbers(alone), rtol=2e-3, atol=2e-5)
+    np.testing.assert_allclose(told(together), told(alone), rtol=2e-3, atol=2e-5)
 
 
 def test_memory_does_not_grow(kind: Any) -> None:

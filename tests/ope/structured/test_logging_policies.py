@@ -19,7 +19,7 @@ from ctrkit.ope.structured.logging_policies import (
     WeightedLoggingPoliciesDoublyRobust,
     logging_policy_shares,
 )
-from tests.ope.estimates import once
+from tests.ope.estimates import once, told
 
 LOGGERS, ACTIONS = 3, 5
 KINDS = [
@@ -84,13 +84,6 @@ def part(rows: LoggingPolicyRows, where: Any) -> LoggingPolicyRows:
     )
 
 
-def numbers(estimator: Any, confidence: float = 0.95) -> list[float]:
-    found = estimator.result(confidence)
-    assert found.estimator == estimator.name
-    value, difference = found.interval, found.difference_interval
-    return [found.value, value.low, value.high, found.difference, difference.low, difference.high]
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_agrees_with_obp(seed: int) -> None:
     ope = pytest.importorskip("obp.ope")
@@ -133,8 +126,8 @@ def test_parts_merged_are_the_whole(kind: Any, reward_range: tuple[float, float]
     second.update(part(rows, slice(0, 30)))
     second.update(part(rows, slice(30, 600)))
     first.merge(second)
-    found = numbers(whole)
-    np.testing.assert_allclose(numbers(first), found, rtol=1e-9, atol=1e-13)
+    found = told(whole)
+    np.testing.assert_allclose(told(first), found, rtol=1e-9, atol=1e-13)
     assert found[1] <= found[0] <= found[2]
     assert found[4] <= found[3] <= found[5]
     method = "cressie-read" if reward_range and not issubclass(kind, WeightedLoggingPolicies) else "normal"
@@ -214,7 +207,7 @@ def test_one_logger_makes_all_the_same() -> None:
                 else kind()
             )
             estimator.update(alone)
-            found.append(numbers(estimator))
+            found.append(told(estimator))
         np.testing.assert_allclose(found[1], found[0], rtol=1e-9)
         np.testing.assert_allclose(found[2], found[0], rtol=1e-6, atol=1e-9)
 
@@ -236,7 +229,7 @@ def test_clusters_of_copies_tell_nothing_new(kind: Any) -> None:
     alone, together = make(kind), make(kind)
     alone.update(rows)
     together.update(clustered)
-    np.testing.assert_allclose(numbers(together), numbers(alone), rtol=2e-3, atol=2e-5)
+    np.testing.assert_allclose(told(together), told(alone), rtol=2e-3, atol=2e-5)
 
 
 def test_memory_does_not_grow(kind: Any) -> None:
@@ -264,7 +257,7 @@ def test_loggers_without_rows_or_clicks() -> None:
             kept.rewards,
         )
     )
-    np.testing.assert_allclose(numbers(estimator), numbers(pair), rtol=1e-9)
+    np.testing.assert_allclose(told(estimator), told(pair), rtol=1e-9)
     rewards = np.where(rows.loggers == 1, 0.0, rows.rewards)
     silent = WeightedLoggingPolicies(LOGGERS)
     silent.update(once(LoggingPolicyRows, rows.loggers, rows.logging, rows.policy, rewards))
