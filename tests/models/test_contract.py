@@ -42,18 +42,12 @@ MAPS = {
     "no history, one task": replace(
         FULL, sequences={}, max_length=0, target=(), profile=(), tasks=("click",)
     ),
+    "no numeric": replace(FULL, numeric=(), centres={}, missing=(), profile=()),
     "no categorical": replace(
         FULL, categorical={}, tables={"item": 40, "category": 9}, target=(), profile=("age",)
     ),
-    "no numeric, one sequence of no field": replace(
-        FULL,
-        numeric=(),
-        centres={},
-        missing=(),
-        profile=(),
-        tables={**FULL.tables, "query": 12},
-        sequences={"queries": "query"},
-        target=(),
+    "one sequence, of no field": replace(
+        FULL, tables={**FULL.tables, "query": 12}, sequences={"queries": "query"}, target=()
     ),
 }
 
