@@ -1,4 +1,4 @@
-"""Commands that open no network load no torch."""
+"""Commands that open no network, and encoders of artifacts, load no torch."""
 
 from __future__ import annotations
 
@@ -12,55 +12,47 @@ import polars as pl
 
 RUNS = """
 import json, sys
-from matplotlib.figure import Figure
-from ctrkit.cli import app
-
-Figure.savefig = lambda self, text, **_: text.write("<svg/>")  # drawing takes longer than the runs
-
-for command in json.loads(sys.argv[1]):
-    app(command, standalone_mode=False)
-    if "torch" in sys.modules:
-        sys.exit(f"torch was loaded by {command}")
-"""
-
-
-def test_commands_without_a_network_load_no_torch(logs: Path, tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    p = random.random(2000) / 10
-    replay = {
-        "timestamp": np.arange(2000) * 300,
-        "market_price": random.random(2000),
-        "pctr": p,
-        "click": (random.random(2000) < p).astype(np.int8),
-    }
-    pl.DataFrame(replay).write_parquet(tmp_path / "replay.parquet")
-    out = ["--json", "--quiet", "--out", str(tmp_path / "out")]
-    commands = [
-        ["ope", "--logs", str(logs / "bandit.parquet"), "--policy", "uniform", *out],
-        ["check-log", str(logs / "bandit.parquet"), *out],
-        ["simulate-bidding", "--replay", str(tmp_path / "replay.parquet"), "--budget", "10", *out],
-        ["plan-budget", "--budget", "10", "--auctions", str(tmp_path / "replay.parquet"), *out],
-        ["summary", str(tmp_path / "out"), "--json"],
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", RUNS, json.dumps(commands)], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(commands)
-
-
-ENCODES = """
-import sys
 import polars as pl
+from matplotlib.figure import Figure
 from ctrkit.artifact import Artifact
+from ctrkit.cli import app
 from ctrkit.data.encoder import Encoder
 
-encoder = Encoder.from_state(Artifact.load(sys.argv[1]).encoder)
-encoded = encoder.encode(pl.read_parquet(sys.argv[2]).head(10), labels=False)
-sys.exit(len(encoded) != 10 or "torch" in sys.modules)
+def none_loaded(by):
+    if "torch" in sys.modules:
+        sys.exit(f"torch was loaded by {by}")
+
+model, rows, commands = sys.argv[1:]
+encoder, table = Encoder.from_state(Artifact.load(model).encoder), pl.read_parquet(rows)
+assert len(encoder.encode(table.head(10), labels=False)) == 10
+none_loaded("an encoder")
+Figure.savefig = lambda self, text, **_: text.write("<svg/>")  # drawing takes longer than the runs
+for command in json.loads(commands):
+    app(command, standalone_mode=False)
+    none_loaded(command)
 """
 
 
-def test_rows_are_encoded_by_an_artifact_without_torch(trained: Path, logs: Path) -> None:
-    rows = logs / "impressions.parquet"
-    subprocess.run([sys.executable, "-c", ENCODES, str(trained), str(rows)], check=True)
+def test_no_torch_is_loaded_without_a_network(trained: Path, logs: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    p = random.random(600) / 10
+    replay = {
+        "timestamp": np.arange(600) * 1000,
+        "market_price": random.random(600),
+        "pctr": p,
+        "click": (random.random(600) < p).astype(np.int8),
+    }
+    pl.DataFrame(replay).write_parquet(tmp_path / "replay.parquet")
+    pl.read_parquet(logs / "bandit.parquet").head(600).write_parquet(tmp_path / "bandit.parquet")
+    out = ["--json", "--quiet", "--out", "out"]
+    commands = [
+        ["ope", "--logs", "bandit.parquet", "--policy", "uniform", *out],
+        ["check-log", "bandit.parquet", *out],
+        ["simulate-bidding", "--replay", "replay.parquet", "--budget", "10", *out],
+        ["plan-budget", "--budget", "10", "--auctions", "replay.parquet", *out],
+        ["summary", "out", "--json"],
+    ]
+    given = [str(trained), str(logs / "impressions.parquet"), json.dumps(commands)]
+    done = subprocess.run([sys.executable, "-c", RUNS, *given], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(commands)
