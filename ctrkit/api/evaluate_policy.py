@@ -228,7 +228,7 @@ def _unlike(specs: Sequence[Spec], parts: Sequence[LogPart]) -> tuple[str, ...]:
     models = {id(spec.scorer.model): spec.scorer.model for spec in specs if spec.scorer is not None}
     if not models:
         return ()
-    features = {name for model in models.values() for name in model.spec.features}
+    features = {name for model in models.values() for name in model.spec.feature_columns}
     read = {"candidates", *features, *(f"{CANDIDATE_PREFIX}{name}" for name in features)}
     # Rows from all over the log, about as many as are looked at.
     every = max(sum(part.rows for part in parts) // LOOK_AT, 1)

@@ -186,7 +186,7 @@ class _Sample:
         self._step, self._next = 1, 0
 
     def add(self, table: pl.DataFrame) -> None:
-        part = table.select(name for name in self.spec.features if name in table.columns)
+        part = table.select(name for name in self.spec.feature_columns if name in table.columns)
         taken = part[self._next :].gather_every(self._step)
         self._next += taken.height * self._step - part.height
         self.rows = pl.concat([self.rows, taken], how="diagonal_relaxed") if self.rows.width else taken

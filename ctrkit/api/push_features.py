@@ -211,7 +211,7 @@ def _columns(
     given: Sequence[str], key: str, time: str | None, columns: Sequence[str] | None, spec: FeatureSpec | None
 ) -> list[str]:
     """The columns to write."""
-    known = given if spec is None else [one for one in (*spec.features, *spec.bag_weights) if one in given]
+    known = given if spec is None else [one for one in spec.feature_columns if one in given]
     asked = known if columns is None else columns
     chosen = [one for one in dict.fromkeys(asked) if one != key and (one != time or columns is not None)]
     if not chosen:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Integers, rows_of
 from ctrkit.data.bags import first_values, first_weights, padded
 from ctrkit.data.bins import Bins
-from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID, Bag, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID, Bag, FeatureMap, VectorField
 from ctrkit.data.histories import Histories
 from ctrkit.data.ids import Buckets, Vocabulary, as_lists, unseen_ids
 from ctrkit.data.labels import read_groups, read_labels, read_values, read_weights
@@ -23,6 +23,7 @@ from ctrkit.data.learning import Learning
 from ctrkit.data.quarters import ordered_values, quarters_of
 from ctrkit.data.scales import FeatureScale, transformed
 from ctrkit.data.unlike import spread, unlike, usual_shares
+from ctrkit.data.vectors import Vectors, VectorStock
 from ctrkit.errors import DataError
 from ctrkit.schema import BagFeature, FeatureSpec, NumericFeature, SequenceFeature, require_columns
 from ctrkit.tables.cells import ids_as_text
@@ -52,6 +53,7 @@ class EncodedTable:
         counted: whether a weight is the number of impressions that a row stands for, and so much evidence.
         bags: name -> int32 [n, L] of each bag, followed by padding.
         bag_weights: name -> float32 [n, L] of each weighted bag, 0 for padding.
+        vectors: name -> vectors of the rows.
     """
 
     categorical: NDArray[np.int32]
@@ -64,6 +66,7 @@ class EncodedTable:
     counted: bool = False
     bags: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
     bag_weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    vectors: Mapping[str, Vectors] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.categorical.shape[0])
@@ -74,11 +77,12 @@ class EncodedTable:
         return False
 
     def arrays(self) -> dict[str, EncodedColumn]:
-        """Name -> what it holds of each row; a sequence or a bag is called by its place."""
+        """Name -> what it holds of each row; a sequence, bag or vector is called by its place."""
         kinds: dict[str, Mapping[str, EncodedColumn]] = {
             "sequence": self.sequences,
             "bag": self.bags,
             "weights": self.bag_weights,
+            "vector": {name: one.by_row for name, one in self.vectors.items()},
         }
         listed = {
             f"{kind}-{place}": one for kind, of in kinds.items() for place, one in enumerate(of.values())
@@ -90,7 +94,8 @@ class EncodedTable:
     @property
     def fields(self) -> int:
         """The number of static fields."""
-        return int(self.categorical.shape[1] + self.numeric.shape[1]) + len(self.bags)
+        single = self.categorical.shape[1] + self.numeric.shape[1]
+        return int(single) + len(self.bags) + len(self.vectors)
 
     def fingerprint(self) -> str:
         """SHA-256 of the encoded rows and labels: equal for the same rows in the same order."""
@@ -98,6 +103,9 @@ class EncodedTable:
         for name, column in self.arrays().items():
             if name != "groups":
                 add_to_digest(digest, column)
+        for one in self.vectors.values():
+            if one.rows is not None:
+                digest.update(one.values.data)
         return digest.hexdigest()
 
 
@@ -120,6 +128,7 @@ class Encoder:
         usual_missing: feature -> usual share of rows without an id, a number or any event.
         notes: notes for the user.
         bins: numeric feature -> its bins; encoders of earlier versions have none.
+        stocks: the first feature that reads some vectors -> their scale and, where looked up, all of them.
 
     Attributes:
         known: embedding table -> its vocabulary, or its buckets.
@@ -135,6 +144,7 @@ class Encoder:
         usual_missing: Mapping[str, float] | None = None,
         notes: Sequence[str] = (),
         bins: Mapping[str, Bins] | None = None,
+        stocks: Mapping[str, VectorStock] | None = None,
     ) -> None:
         self.spec = spec
         self.vocabularies = {name: list(values) for name, values in vocabularies.items()}
@@ -147,6 +157,7 @@ class Encoder:
             **{name: Vocabulary(values) for name, values in self.vocabularies.items()},
             **{name: Buckets(size) for name, size in spec.buckets.items()},
         }
+        self.stocks = {one.name: (stocks or {})[spec.stock_of(one)] for one in spec.vectors}
         self.shared = {sequence.shares for sequence in spec.sequences}
 
     @classmethod
@@ -196,8 +207,10 @@ class Encoder:
             for name, size in spec.buckets.items()
             if name not in learning.spec.buckets
         ]
-        unknown, missing, notes = usual_shares(cls(spec, vocabularies, scales), training, held_out)
-        return cls(spec, vocabularies, scales, unknown, missing, (*told, *notes), bins)
+        stocks = learning.vectors()
+        bare = cls(spec, vocabularies, scales, stocks=stocks)
+        unknown, missing, notes = usual_shares(bare, training, held_out)
+        return cls(spec, vocabularies, scales, unknown, missing, (*told, *notes), bins, stocks)
 
     def unlike(self, table: pl.DataFrame) -> tuple[str, ...]:
         """Sentences on how rows differ from the training rows (see `ctrkit.data.unlike`)."""
@@ -222,6 +235,12 @@ class Encoder:
             bags={
                 b.name: Bag(b.shares or b.name, b.max_length, b.pooling, b.weights is not None)
                 for b in spec.bags
+            },
+            vectors={
+                v.name: VectorField(stock.width, spec.stock_of(v), len(stock.table.values))
+                if v.trained and stock.table is not None
+                else VectorField(stock.width)
+                for v, stock in zip(spec.vectors, self.stocks.values(), strict=True)
             },
             max_length=max((s.max_length for s in spec.sequences), default=0),
             target=target,
@@ -261,9 +280,8 @@ class Encoder:
                 breaks the funnel, or a row whose last label is 1 has no value.
         """
         spec = self.spec
-        listed = {s.name for s in spec.sequences}
-        features = [name for name in spec.features if (sequences if name in listed else static)]
-        features += spec.bag_weights if static else ()
+        features = [*(spec.static_columns if static else ())]
+        features += [sequence.name for sequence in spec.sequences if sequences]
         outcomes = (*spec.labels.values(), *([] if spec.value is None else [spec.value]))
         require_columns(table, (*features, *(outcomes if labels else ())), file)
         n = table.height
@@ -272,6 +290,8 @@ class Encoder:
         histories = self._histories(table, events or {}, file) if sequences else {}
         bags = {b.name: self._bag(b, table, file) for b in spec.bags if static}
         weights = {b.name: first_weights(table, b, file) for b in spec.bags if static}
+        looked_up = [(one, self.stocks[one.name]) for one in spec.vectors if static]
+        vectors = {one.name: stock.encode(table[one.column], one, file) for one, stock in looked_up}
         weight = read_weights(spec.weight, table, file) if labels else np.ones(n)
         targets = read_labels(spec.labels, table, file) if labels else np.empty((n, 0), dtype=np.float32)
         return EncodedTable(
@@ -285,10 +305,12 @@ class Encoder:
             spec.impressions is not None,
             bags,
             {name: one for name, one in weights.items() if one is not None},
+            vectors,
         )
 
     def state(self) -> dict[str, Any]:
-        """Plain data, for the artifact."""
+        """Plain data, and arrays of the vectors that are looked up, for the artifact."""
+        stocks = {self.spec.stock_of(one): self.stocks[one.name] for one in self.spec.vectors}
         return {
             "spec": self.spec.model_dump(mode="json"),
             "vocabularies": self.vocabularies,
@@ -296,6 +318,7 @@ class Encoder:
             "usual_unknown": self.usual_unknown,
             "usual_missing": self.usual_missing,
             "bins": {name: [list(one.edges), list(one.means)] for name, one in self.bins.items()},
+            "vectors": {name: stock.state() for name, stock in stocks.items()},
         }
 
     @classmethod
@@ -325,7 +348,10 @@ class Encoder:
         if bins and set(bins) != set(scales):
             raise ValueError("its bins are not those of its numbers")
         usual = state.get("usual_unknown"), state.get("usual_missing")
-        return cls(spec, vocabularies, scales, *usual, bins=bins)
+        stocks = {name: VectorStock.from_state(one) for name, one in state.get("vectors", {}).items()}
+        if any((stocks[spec.stock_of(one)].table is None) != (one.table is None) for one in spec.vectors):
+            raise ValueError("its vectors are not those of its features")
+        return cls(spec, vocabularies, scales, *usual, bins=bins, stocks=stocks)
 
     def ids(self, table: str, values: pl.Series, file: str | None = None) -> NDArray[np.int32]:
         """Ids of flat values, int32 [n]. Missing values and values that training did not see are unknown.

@@ -47,6 +47,21 @@ class Bag:
 
 
 @dataclass(frozen=True)
+class VectorField:
+    """A pretrained vector a row.
+
+    Attributes:
+        width: how many numbers it has.
+        table: name of the vectors that training changes; None where it changes none.
+        rows: their number, with one for rows without a vector.
+    """
+
+    width: int
+    table: str | None = None
+    rows: int = 0
+
+
+@dataclass(frozen=True)
 class FeatureMap:
     """The fields of encoded rows and their ids, as plain data that the artifact stores.
 
@@ -67,6 +82,7 @@ class FeatureMap:
         centres: numeric field -> mean of its scaled training rows, as which a missing number is read where it
             has no vector; 0 where none is given.
         bags: bags of ids, fields after the numeric ones. In artifacts of earlier versions there are none.
+        vectors: pretrained vectors, fields after the bags. In artifacts of earlier versions there are none.
         missing: numeric fields with missing numbers in the training rows. In artifacts of earlier versions
             there are none.
     """
@@ -85,11 +101,12 @@ class FeatureMap:
     centres: Mapping[str, float] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     bags: Mapping[str, Bag] = field(default_factory=dict)
+    vectors: Mapping[str, VectorField] = field(default_factory=dict)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Static fields in the order of their embeddings: categorical first, then numeric, then bags."""
-        return (*self.categorical, *self.numeric, *self.bags)
+        """Static fields in the order of their embeddings: categorical, numeric, bags and vectors."""
+        return (*self.categorical, *self.numeric, *self.bags, *self.vectors)
 
     @property
     def centre_of_numbers(self) -> tuple[float, ...]:
@@ -113,4 +130,6 @@ class FeatureMap:
         bins = {name: Bins(tuple(one["edges"]), tuple(one["means"])) for name, one in stored}
         quarters = {name: tuple(one) for name, one in state.get("quarters", {}).items()}
         bags = {name: Bag(**one) for name, one in state.get("bags", {}).items()}
-        return cls(**{**state, **lists, "bins": bins, "quarters": quarters, "bags": bags})
+        vectors = {name: VectorField(**one) for name, one in state.get("vectors", {}).items()}
+        plain = {"bins": bins, "quarters": quarters, "bags": bags, "vectors": vectors}
+        return cls(**{**state, **lists, **plain})

@@ -66,6 +66,7 @@ def row_hashes(data: EncodedTable, fields: Words | None = None) -> Words:
         *data.sequences.values(),
         *data.bags.values(),
         *data.bag_weights.values(),
+        *(one.by_row.reshape(len(data), -1) for one in data.vectors.values()),
         data.labels,
     )
     for column in columns:

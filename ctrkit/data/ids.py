@@ -16,7 +16,7 @@ from ctrkit.arrays import Booleans
 from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID
 from ctrkit.errors import DataError
 from ctrkit.hashing import text_hashes
-from ctrkit.schema import ListFeature
+from ctrkit.schema import ListFeature, VectorFeature
 from ctrkit.tables.cells import as_ids, ids_as_text, lists_of, unsplit
 
 # Smallest number of values for which a share is judged.
@@ -162,8 +162,8 @@ def unseen_ids(values: pl.Series) -> NDArray[np.int32]:
     return ids.fill_null(UNKNOWN_ID).to_numpy()
 
 
-def as_lists(values: pl.Series, sequence: ListFeature, file: str | None) -> pl.Series:
-    """A sequence or a bag as a list column. A missing list counts as empty."""
+def as_lists(values: pl.Series, sequence: ListFeature | VectorFeature, file: str | None) -> pl.Series:
+    """A sequence, a bag or vectors as a list column. A missing list counts as empty."""
     if isinstance(values.dtype, pl.Array):
         return values.cast(pl.List(values.dtype.inner))
     if values.dtype in (pl.String, pl.Categorical, pl.Enum):
@@ -175,7 +175,7 @@ def as_lists(values: pl.Series, sequence: ListFeature, file: str | None) -> pl.S
             f"the feature needs one list for each row, not {values.dtype}",
             file=file,
             column=values.name,
-            hint=f"Store it as a list column, or as text with '{sequence.separator}' between ids",
+            hint=f"Store it as a list column, or as text with '{sequence.separator}' between its values",
         )
     return values
 

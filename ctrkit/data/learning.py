@@ -11,6 +11,8 @@ from ctrkit.data.ids import LEAST, as_lists, check_known, check_separator
 from ctrkit.data.labels import read_weights
 from ctrkit.data.scales import FeatureScale, transformed
 from ctrkit.data.statistics import IdCounts, NumberSummary
+from ctrkit.data.vector_learning import learners, learnt_vectors
+from ctrkit.data.vectors import VectorStock
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec, require_columns
 from ctrkit.tables.cells import ids_as_text, values_of
@@ -28,6 +30,9 @@ class Learning:
         rows: number of training rows.
         file: name of the table, for messages.
 
+    Raises:
+        DataError: a file of vectors is faulty.
+
     Attributes:
         spec: the spec, with the `min_count` of every field.
     """
@@ -38,6 +43,7 @@ class Learning:
         most = self._most = self.spec.most_ids()
         self._counts = {name: IdCounts(most[table]) for name, table in self.spec.tables.items()}
         self._numbers = {feature.name: NumberSummary() for feature in spec.numeric}
+        self._vectors = learners(spec)
         # Histories of the first rows, and their events: by them one sees how histories are written.
         self._first: dict[str, tuple[pl.Series, pl.Series]] = {}
 
@@ -50,9 +56,9 @@ class Learning:
             file: its name, for messages.
 
         Raises:
-            DataError: a column is missing, or a value is no id, no list or no number.
+            DataError: a column is missing, or a value is no id, no list, no number or no vector.
         """
-        require_columns(table, (*self.spec.features, *self.spec.bag_weights), file)
+        require_columns(table, self.spec.feature_columns, file)
         whole = rows.size == table.height
         for feature in self.spec.categorical:
             column = table[feature.name]
@@ -63,6 +69,8 @@ class Learning:
             self._counts[sequence.name].add(events, file)
             if rows.size:
                 self._first.setdefault(sequence.name, (cells, events))
+        for vector in self.spec.vectors:
+            self._vectors[vector.name].add(table[vector.column], rows, file)
         weighted = self.spec.weight in table.columns
         weight = read_weights(self.spec.weight, table, file) if weighted else None
         for number in self.spec.numeric:
@@ -112,6 +120,14 @@ class Learning:
                 else:
                     found[feature.name] = of_all.frequent(feature.min_count or 1)
         return found
+
+    def vectors(self) -> dict[str, VectorStock]:
+        """Vectors, by the first feature that reads them, and their scale.
+
+        Raises:
+            DataError: no training row has a vector of a feature.
+        """
+        return learnt_vectors(self.spec, self._vectors, self.file)
 
     def numbers(self) -> tuple[dict[str, FeatureScale], dict[str, Bins]]:
         """The scale and the bins of each numeric feature.

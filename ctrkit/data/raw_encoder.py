@@ -29,14 +29,13 @@ class RawEncoder(Encoder):
         spec: what the columns mean.
 
     Raises:
-        ConfigError: the spec has sequences, bags or transforms.
+        ConfigError: the spec has sequences, bags, vectors or transforms.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
-        if spec.sequences or spec.bags:
+        if kind := next((kind for kind in ("sequences", "bags", "vectors") if getattr(spec, kind)), None):
             raise ConfigError(
-                f"key 'features.{'sequences' if spec.sequences else 'bags'}': "
-                "a model of raw values reads one value of each column",
+                f"key 'features.{kind}': a model of raw values reads one value of each column",
                 hint="Remove them, and make columns of what the model reads of them",
             )
         for number in spec.numeric:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,32 +111,36 @@ class RawTable:
             )
 
     def state(self) -> list[dict[str, Any]] | None:
-        """By what the files are recognised later: names, sizes, times of change, hashes of both ends, and
-        whether they hold events; None in memory."""
+        """By what the files are recognised later (see `file_state`), and whether they hold events; None in
+        memory."""
         files = files_of(self.source if self.origin is None else self.origin)
         if files is None:
             return None
         files = [path for file in files for path in (sorted(file.rglob("*")) if file.is_dir() else [file])]
         events = [path for place in self.event_files for path in files_of(place) or []]
-        found = []
-        for path, of_events in (*((path, False) for path in files), *((path, True) for path in events)):
-            if not path.is_file():
-                continue
-            known = path.stat()
-            with path.open("rb") as file:
-                ends = file.read(_END)
-                file.seek(max(0, known.st_size - _END))
-                ends += file.read(_END)
-            found.append(
-                {
-                    "file": os.path.abspath(path),
-                    "bytes": known.st_size,
-                    "changed": known.st_mtime_ns,
-                    "ends": hashlib.sha256(ends).hexdigest(),
-                    "events": of_events,
-                }
-            )
-        return found
+        found = (*((path, False) for path in files), *((path, True) for path in events))
+        return [{**file_state(path), "events": of_events} for path, of_events in found if path.is_file()]
+
+
+def states_of_vectors(spec: FeatureSpec) -> list[dict[str, Any]]:
+    """By what the files in which a spec looks vectors up are recognised later."""
+    files = [path for one in spec.vectors if one.table for path in files_of(one.table) or ()]
+    return [file_state(path) for path in files if path.is_file()]
+
+
+def file_state(path: Path) -> dict[str, Any]:
+    """By what a file is recognised later: name, size, time of change, and a hash of both ends."""
+    known = path.stat()
+    with path.open("rb") as file:
+        ends = file.read(_END)
+        file.seek(max(0, known.st_size - _END))
+        ends += file.read(_END)
+    return {
+        "file": os.path.abspath(path),
+        "bytes": known.st_size,
+        "changed": known.st_mtime_ns,
+        "ends": hashlib.sha256(ends).hexdigest(),
+    }
 
 
 class Samples:

@@ -130,10 +130,12 @@ class StoreWriter:
         self._append(_PART, split.parts)
         for written in self._written.values():
             written.finish()
-        fingerprint = self._fingerprint()
+        fingerprint = self._fingerprint(encoder)
         content = self.files.enter_context(atomic_path(self.folder / ENCODER))
-        content.write_text(json.dumps(encoder.state()), encoding="utf-8")
-        write_arrays(dict(arrays), self.files.enter_context(atomic_path(self.folder / ARRAYS)))
+        state = encoder.state()
+        looked_up = {"vectors": state.pop("vectors")}
+        content.write_text(json.dumps(state), encoding="utf-8")
+        write_arrays({**arrays, **looked_up}, self.files.enter_context(atomic_path(self.folder / ARRAYS)))
         self.manifest = {
             "format": FORMAT,
             "name": encoder.spec.name,
@@ -158,7 +160,7 @@ class StoreWriter:
             self._written[name] = _ArrayFile(path, self.files.enter_context(path.open("wb")), array)
         self._written[name].append(array)
 
-    def _fingerprint(self) -> str:
+    def _fingerprint(self, encoder: Encoder) -> str:
         """The fingerprint of the rows, as `EncodedTable` has it, read in blocks."""
         digest = hashlib.sha256()
         for name, shape in self._shapes.items():
@@ -171,6 +173,9 @@ class StoreWriter:
                 digest.update(str(shape).encode())
                 for block in self._written[name].blocks():
                     digest.update(block)
+        for stock in encoder.stocks.values():
+            if stock.table is not None:
+                digest.update(stock.table.values.data)
         return digest.hexdigest()
 
 
@@ -256,7 +261,9 @@ def open_store(folder: str | os.PathLike[str]) -> Store:
             )
         if known["format"] < FORMAT:
             raise DataError("the prepared data are of an earlier version of ctrkit", file=home, hint=_AGAIN)
-        encoder = Encoder.from_state(json.loads((home / ENCODER).read_text(encoding="utf-8")))
+        arrays = read_arrays(home / ARRAYS)
+        state = json.loads((home / ENCODER).read_text(encoding="utf-8"))
+        encoder = Encoder.from_state({**state, "vectors": arrays.pop("vectors", {})})
         found = {name: _mapped(home / f"{name}.npy") for name in known["arrays"]}
         events = {
             sequence.name: (found.pop(f"sequence-{place}"), found.pop(_ends(f"sequence-{place}")))
@@ -271,11 +278,16 @@ def open_store(folder: str | os.PathLike[str]) -> Store:
         bags = {bag.name: found.pop(f"bag-{place}") for place, bag in enumerate(encoder.spec.bags)}
         weighted = [bag.name for bag in encoder.spec.bags if bag.weights is not None]
         weights = {name: found.pop(f"weights-{place}") for place, name in enumerate(weighted)}
+        vectors = {
+            name: stock.stored(found.pop(f"vector-{place}"))
+            for place, (name, stock) in enumerate(encoder.stocks.items())
+        }
         encoded = StoredTable(
             **found,
             sequences=histories,
             bags=bags,
             bag_weights=weights,
+            vectors=vectors,
             counted=encoder.spec.impressions is not None,
             digest=known["fingerprint"],
         )
@@ -283,7 +295,7 @@ def open_store(folder: str | os.PathLike[str]) -> Store:
         train, valid, test = (np.flatnonzero(part == index) for index in range(len(PARTS)))
         boundaries = None if ends is None else (ends[0], ends[1])
         split = Split(train, valid, test, known["split"]["by"], boundaries)
-        return Store(home, encoder, encoded, split, known["record"], read_arrays(home / ARRAYS))
+        return Store(home, encoder, encoded, split, known["record"], arrays)
     except DataError:
         raise
     except Exception as error:  # of many kinds, by the damage

@@ -12,9 +12,10 @@ from ctrkit.arrays import Floats, Integers
 from ctrkit.data.feature_map import is_unknown
 from ctrkit.data.ids import LEAST, UnknownIds, as_lists
 from ctrkit.data.scales import transformed
+from ctrkit.data.vectors import Vectors, is_there
 from ctrkit.errors import DataError
 from ctrkit.schema import CANDIDATE_PREFIX, FeatureSpec
-from ctrkit.tables.cells import values_of
+from ctrkit.tables.cells import ids_as_text, values_of
 
 if TYPE_CHECKING:
     from ctrkit.data.encoder import Encoder
@@ -35,7 +36,8 @@ def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
     found, empty = _looked_up(encoder, rows, LEAST)
     unknown = _unknown_notes(encoder, found, encoder.usual_unknown)
     usual = encoder.usual_missing
-    return (*unknown, *_empty_notes(empty, usual), *_numbers(encoder, rows, usual))
+    far = (*_numbers(encoder, rows, usual), *_clipped(encoder, rows))
+    return (*unknown, *_empty_notes(empty, usual), *far)
 
 
 def usual_shares(
@@ -58,13 +60,16 @@ def usual_shares(
     usual = {name: ids.share for name, ids in known.items()}
     unknown, empty = _looked_up(encoder, held_out)
     missing |= {name: share for name, share in _missing(encoder, training).items() if share}
-    notes = (*_empty_notes(empty, missing), *_numbers(encoder, held_out, missing))
+    far = (*_numbers(encoder, held_out, missing), *_clipped(encoder, held_out))
+    notes = (*_empty_notes(empty, missing), *far)
     told = tuple(f"Validation and test rows: {note}" for note in notes)
-    return {name: max(share, unknown[name].share) for name, share in usual.items()}, missing, told
+    most = {name: max(usual[name], unknown[name].share) for name in usual if name in unknown}
+    return most, missing, told
 
 
 def unknown_ids(encoder: Encoder, table: pl.DataFrame) -> dict[str, UnknownIds]:
-    """The unknown ids of each field, sequence and bag, on at most 100,000 rows spread over the table.
+    """The unknown ids of each field, sequence, bag and looked-up vector, on at most 100,000 rows spread over
+    the table.
 
     Columns that are hashed are left out: their new values are in the buckets of others.
     """
@@ -74,7 +79,7 @@ def unknown_ids(encoder: Encoder, table: pl.DataFrame) -> dict[str, UnknownIds]:
 def unknown_by_part(
     encoder: Encoder, parts: Mapping[str, pl.DataFrame]
 ) -> tuple[dict[str, dict[str, float]], tuple[str, ...]]:
-    """The share of unknown ids of each field, sequence and bag in each part of a table.
+    """The share of unknown ids of each field, sequence, bag and looked-up vector in each part of a table.
 
     Args:
         encoder: the encoder.
@@ -99,17 +104,25 @@ def unknown_by_part(
 
 
 def min_count_of(encoder: Encoder, name: str) -> int:
-    """How often an id of a field, sequence or bag must occur in the training rows to be known."""
+    """How often an id of a field, sequence or bag must occur in the training rows to be known; of a vector,
+    an id that is looked up need not."""
     counts = {f.name: f.min_count or 1 for f in encoder.spec.categorical}
     counts |= {one.name: counts.get(one.shares or "", one.min_count) for one in encoder.spec.listed}
-    return counts[name]
+    return counts.get(name, 1)
 
 
 def _unknown_notes(
     encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str, float]
 ) -> Iterator[str]:
     for name, ids in found.items():
-        if ids.far_above(usual.get(name, 0.0)):
+        if not ids.far_above(usual.get(name, 0.0)):
+            continue
+        if name in encoder.stocks:
+            yield (
+                f"Feature '{name}': {ids.share:.0%} of the ids have no vector (in training"
+                f" {usual.get(name, 0.0):.0%}), such as {ids.named()}, and are read as the mean vector."
+            )
+        else:
             known = encoder.vocabularies[encoder.spec.tables[name]]
             yield ids.note(name, known, usual.get(name), min_count_of(encoder, name))
 
@@ -117,8 +130,8 @@ def _unknown_notes(
 def _looked_up(
     encoder: Encoder, table: pl.DataFrame, least: int = 0
 ) -> tuple[dict[str, UnknownIds], dict[str, float]]:
-    """For each field, sequence and bag of the table its unknown ids, unless it is hashed, and the share of
-    rows without an id or any event. There is no such share where rows are few.
+    """For each field, sequence, bag and looked-up vector its unknown ids, unless it is hashed, and the share
+    of rows without an id, any event or a vector. There is no such share where rows are few.
 
     Args:
         encoder: the encoder.
@@ -133,6 +146,13 @@ def _looked_up(
             found[feature.name] = UnknownIds.of(values, unknown)
             if values.len() >= LEAST:
                 empty[feature.name] = 1.0 - found[feature.name].values / values.len()
+    for name, values, vectors in _vectors(encoder, table):
+        if values.len() >= least and vectors.rows is not None:
+            found[name] = UnknownIds.of(values, vectors.rows == 0)
+        if values.len() >= LEAST:
+            own = vectors.rows is None
+            lacks = ~is_there(vectors.values) if own else ids_as_text(values).is_null().to_numpy()
+            empty[name] = float(lacks.mean())
     for sequence in encoder.spec.listed:
         if sequence.name in table.columns:
             lists = as_lists(table[sequence.name], sequence, None)
@@ -142,7 +162,7 @@ def _looked_up(
             if lists.len() >= LEAST:
                 empty[sequence.name] = int((lists.list.len().fill_null(0) == 0).sum()) / lists.len()
     tables, hashed = encoder.spec.tables, encoder.spec.buckets
-    return {name: ids for name, ids in found.items() if tables[name] not in hashed}, empty
+    return {name: ids for name, ids in found.items() if tables.get(name) not in hashed}, empty
 
 
 def _empty_notes(found: Mapping[str, float], usual: Mapping[str, float]) -> Iterator[str]:
@@ -176,6 +196,29 @@ def _numbers(encoder: Encoder, table: pl.DataFrame, usual: Mapping[str, float]) 
             yield f"Column '{feature}': {share:.0%} of the rows have no number (in training {known:.0%})."
 
 
+def _clipped(encoder: Encoder, table: pl.DataFrame) -> Iterator[str]:
+    """Sentences on vectors with numbers that are clipped."""
+    for name, _, vectors in _vectors(encoder, table):
+        far = encoder.stocks[name].scale.clipped(vectors.values)
+        if vectors.rows is None and far.any():
+            yield (
+                f"Column '{name}': {far.mean():.1%} of the vectors have numbers far outside the range of the"
+                " training rows, which are clipped: they may come from another embedding model."
+            )
+
+
+def _vectors(encoder: Encoder, table: pl.DataFrame) -> Iterator[tuple[str, pl.Series, Vectors]]:
+    """Each vector feature: its name, its raw values and its vectors."""
+    for vector, stock in zip(encoder.spec.vectors, encoder.stocks.values(), strict=True):
+        values = _column(encoder.spec, table, vector.column, nested=vector.table is None)
+        if values is None:
+            continue
+        try:
+            yield vector.name, values, stock.encode(values, vector, None)
+        except DataError:
+            continue
+
+
 def _missing(encoder: Encoder, table: pl.DataFrame) -> dict[str, float]:
     """The share of rows without a number, by feature."""
     return {name: float(np.isnan(numbers).mean()) for name, _, numbers in _read(encoder, table)}
@@ -193,14 +236,18 @@ def _read(encoder: Encoder, table: pl.DataFrame) -> Iterator[tuple[str, pl.Serie
             continue
 
 
-def _column(spec: FeatureSpec, table: pl.DataFrame, name: str) -> pl.Series | None:
-    """The values of a feature, or of all candidates where a log lists them; None without such a column."""
+def _column(spec: FeatureSpec, table: pl.DataFrame, name: str, *, nested: bool = False) -> pl.Series | None:
+    """The values of a feature, or of all candidates where a log lists them; None without such a column.
+
+    With `nested`, values are lists themselves.
+    """
     chosen = spec.candidate
     listed = "candidates" if chosen is not None and name == chosen.id else f"{CANDIDATE_PREFIX}{name}"
     for column in (listed, name):
         if column in table.columns:
             values = table[column]
-            return values_of(values) if isinstance(values.dtype, pl.List) else values
+            lists = column == listed if nested else isinstance(values.dtype, pl.List)
+            return values_of(values) if lists else values
     return None
 
 

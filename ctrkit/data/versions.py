@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ctrkit.data.encoder import Encoder
 
 # Digits of a version: 48 bits, so that a million versions share one with a chance below 1 %.
@@ -19,7 +22,7 @@ def version_of(encoder: Encoder) -> str:
 
     Equal encoders have equal versions on every machine, also after they were written and read again.
     """
-    plain = json.dumps(encoder.state(), sort_keys=True)
+    plain = json.dumps(encoder.state(), sort_keys=True, default=_digest)
     return hashlib.sha256(plain.encode()).hexdigest()[:_DIGITS]
 
 
@@ -33,9 +36,11 @@ def differences(
         other: another one.
         names: what the two are called in the clauses, for example ("the model", "the data").
     """
-    first, second = (json.loads(json.dumps(encoder.state())) for encoder in (one, other))
+    first, second = (json.loads(json.dumps(encoder.state(), default=_digest)) for encoder in (one, other))
+    vectors = first.pop("vectors"), second.pop("vectors")
     vocabularies = first.pop("vocabularies"), second.pop("vocabularies")
     found = [*_ids(*vocabularies, names)]
+    found += [f"the vectors of '{name}' differ" for name in vectors[0] if _differ(name, *vectors)]
     # The spec explains the rest, so it comes first.
     return (*plain_differences(first, second, names), *found)
 
@@ -48,6 +53,14 @@ def _ids(
         only = len({*one[name]} - {*other[name]}), len({*other[name]} - {*one[name]})
         parts = [f"{n} only in {who}" for n, who in zip(only, names, strict=True) if n]
         yield f"the ids of '{name}' differ: {', '.join(parts) or 'the same ones in another order'}"
+
+
+def _differ(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return name in other and one[name] != other[name]
+
+
+def _digest(array: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def plain_differences(one: Any, other: Any, names: tuple[str, str], place: str = "") -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The units that explanations attribute to, shuffle or swap, and the names of encoded values.
 
-The units are the static fields (categorical, then numeric, then bags) and the history as a whole. The
+The units are the static fields (categorical, numeric, bags and vectors) and the history as a whole. The
 sequences of a history describe the same events, so one sequence taken from another row would describe no
 event.
 """
@@ -18,11 +18,14 @@ from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
 from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.data.scales import restored
+from ctrkit.data.vectors import Vectors
 from ctrkit.errors import DataError, nearest
 
 HISTORY = "past events"
 UNKNOWN = "(unknown)"
 MISSING = "(missing)"
+# Numbers of a vector in its text.
+_SHOWN = 3
 
 
 def units(feature_map: FeatureMap) -> tuple[str, ...]:
@@ -41,6 +44,7 @@ def take(data: EncodedTable, rows: Integers) -> EncodedTable:
         None if data.groups is None else data.groups[rows],
         bags={name: ids[rows] for name, ids in data.bags.items()},
         bag_weights={name: weights[rows] for name, weights in data.bag_weights.items()},
+        vectors={name: one.of_rows(rows) for name, one in data.vectors.items()},
     )
 
 
@@ -55,20 +59,21 @@ def assemble(data: EncodedTable, index: Integers) -> EncodedTable:
     fields = categorical + data.numeric.shape[1]
     places = np.arange(fields)
     history = index[:, -1]
-    of_bags = {name: index[:, fields + place] for place, name in enumerate(data.bags)}
+    own = {name: index[:, fields + place] for place, name in enumerate((*data.bags, *data.vectors))}
     return EncodedTable(
         data.categorical[index[:, :categorical], places[:categorical]],
         data.numeric[index[:, categorical:fields], places[categorical:] - categorical],
         {name: one.of_rows(history) for name, one in data.sequences.items()},
         np.empty((len(index), 0), dtype=np.float32),
         np.ones(len(index), dtype=np.float32),
-        bags={name: ids[of_bags[name]] for name, ids in data.bags.items()},
-        bag_weights={name: weights[of_bags[name]] for name, weights in data.bag_weights.items()},
+        bags={name: ids[own[name]] for name, ids in data.bags.items()},
+        bag_weights={name: weights[own[name]] for name, weights in data.bag_weights.items()},
+        vectors={name: one.of_rows(own[name]) for name, one in data.vectors.items()},
     )
 
 
 def with_field(data: EncodedTable, position: int, value: float) -> EncodedTable:
-    """The same rows with one encoded value, an id or a scaled number, in a static field but a bag."""
+    """The same rows with one encoded value, an id or a scaled number, in a categorical or numeric field."""
     split = data.categorical.shape[1]
     if position < split:
         categorical = data.categorical.copy()
@@ -80,7 +85,7 @@ def with_field(data: EncodedTable, position: int, value: float) -> EncodedTable:
 
 
 def column(data: EncodedTable, position: int) -> NDArray[np.int32] | NDArray[np.float32]:
-    """The encoded values of a static field but a bag, `[n]`."""
+    """The encoded values of a categorical or numeric field, `[n]`."""
     split = data.categorical.shape[1]
     return data.categorical[:, position] if position < split else data.numeric[:, position - split]
 
@@ -89,17 +94,19 @@ def position_of(feature_map: FeatureMap, name: str) -> int:
     """The position of a static field with one value among the fields.
 
     Raises:
-        DataError: it is a history or a bag, or there is no such field; the message names the nearest one.
+        DataError: it is a history, a bag or a vector, or there is no such field, and the message names the
+            nearest one.
     """
     if name in feature_map.sequences or name == HISTORY:
         raise DataError(
             f"'{name}' is a history, which has no single value",
             hint=f"Name one of {', '.join(feature_map.fields)}",
         )
-    if name in feature_map.bags:
+    if name in feature_map.bags or name in feature_map.vectors:
+        kind = "bag" if name in feature_map.bags else "vector"
         single = (*feature_map.categorical, *feature_map.numeric)
         hint = f"Name one of {', '.join(single)}"
-        raise DataError(f"'{name}' is a bag, which has no single value", hint=hint)
+        raise DataError(f"'{name}' is a {kind}, which has no single value", hint=hint)
     if name not in feature_map.fields:
         raise DataError(f"the model has no feature '{name}'", hint=nearest(name, feature_map.fields))
     return feature_map.fields.index(name)
@@ -150,14 +157,26 @@ class Names:
                 found.append(f"{self.id(table, value)}{weight}")
         return ", ".join(found)
 
+    def vector(self, vectors: Vectors, row: int, name: str) -> str:
+        """A row's vector as text: the id that was looked up, or its first numbers."""
+        stock = self._encoder.stocks[name]
+        if vectors.rows is not None and stock.table is not None:
+            found = int(vectors.rows[row])
+            return stock.table.ids[found - 1] if found else MISSING
+        if np.isnan(vectors.values[row, 0]):
+            return MISSING
+        first = ", ".join(f"{number:.4g}" for number in stock.scale.raw(vectors.values[row])[:_SHOWN])
+        return f"{first}, … ({stock.width} numbers)" if stock.width > _SHOWN else first
+
     def row(self, data: EncodedTable, row: int) -> tuple[str, ...]:
         """The values of all static fields of a row as text."""
         encoded = [*data.categorical[row].tolist(), *data.numeric[row].tolist()]
         single = (self.field(position, value) for position, value in enumerate(encoded))
-        return (*single, *(self.bag(data, row, name) for name in self.feature_map.bags))
+        bags = (self.bag(data, row, name) for name in self.feature_map.bags)
+        return (*single, *bags, *(self.vector(one, row, name) for name, one in data.vectors.items()))
 
     def field(self, position: int, value: float) -> str:
-        """The value of a static field but a bag as text."""
+        """The value of a categorical or numeric field as text."""
         name = self.feature_map.fields[position]
         table = self.feature_map.categorical.get(name)
         if table is None and np.isnan(value):

@@ -139,4 +139,5 @@ def _stacked(first: EncodedTable, second: EncodedTable) -> EncodedTable:
             name: np.concatenate([weights, second.bag_weights[name]])
             for name, weights in first.bag_weights.items()
         },
+        vectors={name: one.followed_by(second.vectors[name]) for name, one in first.vectors.items()},
     )

@@ -48,7 +48,7 @@ class Substituted(nn.Module):
             `LinearTerms`, if there are any.
         of_events: for each of these modules, whether it reads sequences.
         of_numbers: for each of these modules, whether it reads numbers.
-        of_bags: for each of these modules, whether it reads bags.
+        starts: for each of these modules, the position of its first column among the static fields.
     """
 
     def __init__(self, network: CtrModel, task: int, example: Batch) -> None:
@@ -58,23 +58,30 @@ class Substituted(nn.Module):
         numbers = [module.numbers for module in embeddings if hasattr(module, "numbers")]
         events = [module.sequence_columns for module in embeddings]
         bags = [module.bags for module in embeddings if hasattr(module, "bags")]
-        every = [*(module.field_columns for module in embeddings), *numbers, *bags, *events]
+        vectors = [module.vectors for module in embeddings if hasattr(module, "vectors")]
+        every = [*(module.field_columns for module in embeddings), *numbers, *bags, *vectors, *events]
         # Some modules are not used, for example the sequences of a model without a behaviour branch.
         called = [calls for calls, _ in self._recorded(every, example)]
         self.readers: list[nn.Module] = [one for one, calls in zip(every, called, strict=True) if calls]
         self.of_events = [any(one is reader for one in events) for reader in self.readers]
         self.of_numbers = [any(one is reader for one in numbers) for reader in self.readers]
-        self.of_bags = [any(one is reader for one in bags) for reader in self.readers]
         self.names, self.count = tuple(example.sequences), example.numeric.shape[1]
-        bags_of = network.feature_map.bags
-        self.lengths = {name: bag.length for name, bag in bags_of.items()}
+        features = network.feature_map
+        self.lengths = {name: bag.length for name, bag in features.bags.items()}
+        self.widths = {name: vector.width for name, vector in features.vectors.items()}
+        of_vectors = len(features.fields) - len(self.widths)
+        starts = [
+            *((reader, len(features.categorical)) for reader in numbers),
+            *((reader, of_vectors - len(self.lengths)) for reader in bags),
+            *((reader, of_vectors) for reader in vectors),
+        ]
+        self.starts = [next((at for one, at in starts if one is reader), 0) for reader in self.readers]
         self.shares: Floats | None = None
         if network.linear is not None:
             self.shares = network.linear.terms.shares.double().cpu().numpy()
             self.readers.append(network.linear.terms)
             self.of_events.append(False)
             self.of_numbers.append(False)
-            self.of_bags.append(False)
 
     def vectors(self, batch: Batch) -> list[Tensor]:
         """The outputs of `readers` for a batch: `[B, C, d]` for fields, `[B, L, S, d]` for sequences."""
@@ -97,6 +104,8 @@ class Substituted(nn.Module):
             numeric.new_ones(len(numeric)),
             bags={name: categorical.new_zeros(len(numeric), n) for name, n in self.lengths.items()},
             bag_weights={name: numeric.new_zeros(len(numeric), n) for name, n in self.lengths.items()},
+            vectors={name: numeric.new_zeros(len(numeric), n) for name, n in self.widths.items()},
+            vector_rows={name: categorical.new_zeros(len(numeric)) for name in self.widths},
         )
         with self._replaced(vectors):
             logits: Tensor = self.network(batch).logits[:, self.task]
@@ -108,7 +117,7 @@ class Substituted(nn.Module):
         "mean" is the mean vector of a column over the rows given (for a sequence, over all their events).
         "unknown" is the vector of the out-of-vocabulary id. It is well trained only if unknown values are
         frequent in training; if every value has its own id, this vector is noise. Of numbers it is always the
-        vector of their mean in training, and a bag holds the unknown id alone.
+        vector of their mean in training, a bag holds the unknown id alone, and a pretrained one is missing.
         """
         batch = Batch.of(data, slice(0, 1))
         unknown = Batch(
@@ -119,6 +128,8 @@ class Substituted(nn.Module):
             batch.weight,
             bags={n: _alone(ids, UNKNOWN_ID) for n, ids in batch.bags.items()},
             bag_weights={n: _alone(weights, 1) for n, weights in batch.bag_weights.items()},
+            vectors={n: torch.full_like(vectors, torch.nan) for n, vectors in batch.vectors.items()},
+            vector_rows={n: torch.zeros_like(rows) for n, rows in batch.vector_rows.items()},
         )
         fixed = [
             vectors[0, -1] if of_events else vectors[0]
@@ -197,17 +208,11 @@ class Substituted(nn.Module):
             of_fields += terms[:, :fields]
             if terms.shape[1] > fields:
                 of_parts[:, -1] += terms[:, fields:]
-        last = fields - len(self.lengths)
-        kinds = zip(values, self.of_events, self.of_numbers, self.of_bags, strict=False)
-        for part, of_events, of_numbers, of_bags in kinds:
+        for part, of_events, start in zip(values, self.of_events, self.starts, strict=False):
             if of_events:
                 of_parts += part
-            elif of_numbers:
-                of_fields[:, last - self.count : last] += part
-            elif of_bags:
-                of_fields[:, last:] += part
             else:
-                of_fields[:, : part.shape[1]] += part
+                of_fields[:, start : start + part.shape[1]] += part
         return of_fields, of_parts
 
     @property

@@ -20,8 +20,9 @@ from ctrkit.schema import TRUTH_PREFIX, unix_seconds
 from ctrkit.tables.cells import ids_as_text, lists_of, unsplit, values_of
 
 Kind: TypeAlias = Literal[
-    "number", "category", "id", "time", "list", "binary", "constant", "empty", "text", "comma", "date"
-]
+    "number", "category", "id", "time", "list", "vector", "binary", "constant", "empty", "text", "comma",
+    "date",
+]  # fmt: skip
 
 # Names in the order in which they are looked for.
 USERS = (
@@ -50,6 +51,8 @@ _PREDICTIONS = ("pctr", "pcvr", "prediction", "predicted", "probability")
 _OWN_VALUES = 0.5
 _LEAST_ROWS = 100
 _SEPARATOR = "|"
+# Lists that are looked at to tell vectors from histories.
+_FEW_LISTS = 1000
 # Share of the events that are ids of a column whose ids they are taken for.
 _SHARED = 0.5
 
@@ -153,7 +156,7 @@ def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
     if not held.len():
         return "empty", None
     if isinstance(held.dtype, pl.List | pl.Array):
-        return "list", None
+        return ("vector" if _is_vector(held) else "list"), None
     if held.dtype == pl.Boolean or (held.dtype.is_numeric() and set(held.unique()) == {0, 1}):
         return "binary", None
     if distinct == 1:
@@ -169,7 +172,8 @@ def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
     text = held.cast(pl.String)
     bracketed = int(text.str.starts_with("[").sum()) > _SHARED * text.len()
     if bracketed or bool(text.str.contains(_SEPARATOR, literal=True).any()):
-        return "list", _SEPARATOR
+        lists = lists_of(text.head(_FEW_LISTS), _SEPARATOR)
+        return ("vector" if _is_vector(lists) else "list"), _SEPARATOR
     sign = unsplit(text, _SEPARATOR)
     # "Bern, Switzerland" is no list: all its cells have two parts.
     if sign not in (None, " ") and text.str.split(sign).list.len().n_unique() > 2:
@@ -184,6 +188,19 @@ def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
     if own and last_word not in _IDS:
         return "text", None
     return ("id" if distinct > _FEW_VALUES else "category"), None
+
+
+def _is_vector(lists: pl.Series) -> bool:
+    """Whether lists hold numbers, not all of them whole, and all have the same length, of two at least."""
+    inner = lists.dtype.inner if isinstance(lists.dtype, pl.List | pl.Array) else None
+    if inner is None or not (inner.is_numeric() or inner == pl.String):
+        return False
+    lists = lists.head(_FEW_LISTS).cast(pl.List(pl.Float64), strict=False)
+    numbers, widths = lists.explode(), lists.list.len().unique()
+    # Text that is no number has become null.
+    if widths.len() != 1 or widths[0] < 2 or numbers.null_count() or not numbers.is_finite().all():
+        return False
+    return bool((numbers != numbers.round()).any())
 
 
 def _is_time(values: pl.Series) -> bool:
@@ -227,6 +244,7 @@ def _feature(one: InspectedColumn) -> tuple[str, str]:
         "binary": "it holds 0 and 1",
         "category": "it has few values",
         "id": "its values occur in many rows",
+        "vector": "it holds numbers, as many in every row",
         "list": "it holds lists, taken for the events before the row, the oldest first",
     }
     return "feature", reasons[one.kind]

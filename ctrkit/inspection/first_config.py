@@ -45,6 +45,7 @@ def first_config(
         ("categorical", [one for one in features if one.kind in ("category", "id")]),
         ("numeric", [one for one in features if one.kind in ("number", "binary")]),
         ("sequences", [one for one in features if one.kind == "list"]),
+        ("vectors", [one for one in features if one.kind == "vector"]),
     )
     for key, mine in kinds:
         if mine:
@@ -68,6 +69,7 @@ def _feature(one: InspectedColumn, skewed: bool) -> str:
     if one.kind == "list":
         parts += [] if one.shares is None else [f"shares: {_text(one.shares)}"]
         parts.append(f"max_length: {_MOST_EVENTS}")
+    if one.kind in ("list", "vector"):
         parts += [] if one.separator in (None, "|") else [f"separator: {json.dumps(one.separator)}"]
     return f"{{{', '.join(parts)}}}"
 

@@ -167,6 +167,10 @@ class ModelConfig(ScorerConfig):
         return True
 
     @property
+    def trains_vectors(self) -> bool:
+        return self.reads_embeddings
+
+    @property
     def reads_history(self) -> bool:
         """Whether the model reads sequences if there are any."""
         return True

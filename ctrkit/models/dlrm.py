@@ -36,8 +36,8 @@ class DLRM(Backbone):
     A tower turns all numeric features into one vector. This vector, the embeddings of the categorical
     features and the readings are multiplied in pairs. A second tower reads the products and the numeric
     vector. The embedding of a number is a linear function of it, so the first tower begins with a linear
-    layer of the numbers, as published. Without numeric features there is no first tower. Bags are
-    multiplied as categorical features are.
+    layer of the numbers, as published. Without numeric features there is no first tower. Bags and
+    vectors are multiplied as categorical features are.
 
     Raises:
         ConfigError: there are fewer than two vectors to multiply.
@@ -59,8 +59,8 @@ class DLRM(Backbone):
 
     def forward(self, inputs: Inputs) -> Representation:
         sizes = [self.categorical, self.categorical + self.numeric]
-        categorical, numeric, bags = inputs.fields.tensor_split(sizes, dim=1)
-        vectors = of_like_length(torch.cat([categorical, bags], dim=1), inputs.readings)
+        categorical, numeric, others = inputs.fields.tensor_split(sizes, dim=1)
+        vectors = of_like_length(torch.cat([categorical, others], dim=1), inputs.readings)
         if self.bottom is None:
             return Representation.of(self.top(self.products(vectors)))
         dense = self.bottom(numeric.flatten(1))

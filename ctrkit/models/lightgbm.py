@@ -64,7 +64,8 @@ class LightGBM(Scorer):
     """Gradient boosting of trees, for each task given the task before it: "LightGBM: A Highly Efficient
     Gradient Boosting Decision Tree" (Ke et al., NeurIPS 2017).
 
-    Their columns are the ids of the fields and of the newest events; the numbers, NaN where missing; the
+    Their columns are the ids of the fields and of the newest events; the numbers and those of vectors, NaN
+    where missing; the
     number of events; and, for each sequence that shares the ids of a target field, its match terms (see
     `ctrkit.nn.matches`) and whether the newest event equals the target. Of each bag they are the number of
     its ids, the sum of its weights if it has some, and how much each of its most frequent ids counts: unknown
@@ -105,7 +106,8 @@ class LightGBM(Scorer):
         bags = sum(self._most_frequent(bag) + bag.weighted for bag in self.feature_map.bags.values())
         pairs = len(self.matches.pairs) if self.matches is not None else 0
         counts = self.matches.outputs if self.matches is not None else 0
-        return len(self.sizes) + len(self.feature_map.numeric) + self.reads_history + counts + pairs + bags
+        numbers = len(self.feature_map.numeric) + sum(one.width for one in self.feature_map.vectors.values())
+        return len(self.sizes) + numbers + self.reads_history + counts + pairs + bags
 
     def _most_frequent(self, bag: Bag) -> int:
         """The number of ids with a column of their own, and one for padding, whose column counts all ids."""
@@ -125,7 +127,7 @@ class LightGBM(Scorer):
     def read(self, batch: Batch, sequences: Mapping[str, Tensor]) -> NDArray[np.float32]:
         """The columns of U * K rows, `[U * K, columns]`, from sequences `[U, L]`, for K rows each."""
         parts = [known_or_unknown(batch.categorical)]
-        counts = [present(batch.numeric, self.absent)]
+        counts = [present(batch.numeric, self.absent), *batch.vectors.values()]
         if self.matches is not None:
             histories = len(next(iter(sequences.values())))
             times = len(batch) // max(histories, 1)

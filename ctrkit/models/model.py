@@ -219,7 +219,12 @@ def build_model(config: ModelConfig, feature_map: FeatureMap) -> CtrModel:
 
 
 def build_scorer(config: ScorerConfig, feature_map: FeatureMap) -> Scorer:
-    """A model of any kind that has learnt nothing yet."""
+    """A model of any kind that has learnt nothing yet.
+
+    Raises:
+        ConfigError: the model cannot be built for these features.
+    """
+    config.check_vectors([name for name, one in feature_map.vectors.items() if one.table is not None])
     if isinstance(config, ModelConfig):
         return build_model(config, feature_map)
     # Each class takes the config that it is registered with.

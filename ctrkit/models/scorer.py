@@ -7,7 +7,7 @@ trees. What reads predictions alone takes a `Scorer`; what needs gradients or a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -66,6 +66,27 @@ class ScorerConfig(Config):
             value: whether the rows have a value.
         """
         return False
+
+    @property
+    def trains_vectors(self) -> bool:
+        """Whether training may change pretrained vectors, as `trained` in the features asks for."""
+        return False
+
+    def check_vectors(self, trained: Collection[str]) -> None:
+        """Check that the model can train vectors.
+
+        Args:
+            trained: the features whose vectors shall be trained.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if trained and not self.trains_vectors:
+            raise ConfigError(
+                f"key 'features.vectors': the model '{self.name}' cannot train '{min(trained)}', as it reads"
+                " the numbers of vectors and has no embeddings",
+                hint="Leave out `trained`, or choose a network with embeddings",
+            )
 
 
 class Scorer(nn.Module, ABC):

@@ -28,6 +28,8 @@ class Batch:
         weight: float32 [B].
         bags: name -> int32 [B, L], followed by padding.
         bag_weights: name -> float32 [B, L] of each weighted bag.
+        vectors: name -> float32 [B, d], scaled; NaN where there is no vector.
+        vector_rows: name -> int32 [B], the row of each vector among all that are looked up, 0 for none.
         value: float32 [B], read where the last label is above 0; None where the rows have no value.
     """
 
@@ -39,13 +41,19 @@ class Batch:
     value: Tensor | None = None
     bags: Mapping[str, Tensor] = field(default_factory=dict)
     bag_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    vectors: Mapping[str, Tensor] = field(default_factory=dict)
+    vector_rows: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.categorical.shape[0])
 
     @classmethod
     def of(cls, data: EncodedTable, rows: RowIndex) -> Batch:
-        """A batch of the given rows. A slice copies no data but histories."""
+        """A batch of the given rows. A slice copies no data but histories and vectors that are looked up."""
+        vectors = {name: _picked(one.by_row, rows) for name, one in data.vectors.items()}
+        looked_up = {name: vectors[name] for name, one in data.vectors.items() if one.rows is not None}
+        for name, of_rows in looked_up.items():
+            vectors[name] = _picked(data.vectors[name].values, of_rows.numpy())
         return cls(
             _picked(data.categorical, rows),
             _picked(data.numeric, rows),
@@ -55,6 +63,8 @@ class Batch:
             None if data.value is None else _picked(data.value, rows),
             {name: _picked(ids, rows) for name, ids in data.bags.items()},
             {name: _picked(weights, rows) for name, weights in data.bag_weights.items()},
+            vectors,
+            looked_up,
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -68,6 +78,8 @@ class Batch:
             None if self.value is None else self.value.to(device),
             {name: ids.to(device) for name, ids in self.bags.items()},
             {name: weights.to(device) for name, weights in self.bag_weights.items()},
+            {name: vectors.to(device) for name, vectors in self.vectors.items()},
+            {name: rows.to(device) for name, rows in self.vector_rows.items()},
         )
 
 

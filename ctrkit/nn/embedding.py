@@ -25,6 +25,7 @@ from ctrkit.nn.embedding_tables import (
     own_dimension,
 )
 from ctrkit.nn.numbers import NumberReader
+from ctrkit.nn.vectors import VectorReader
 
 # Training must see the unknown id this often before its vector is learned rather than random: a step of Adam
 # moves it by about the learning rate.
@@ -76,7 +77,8 @@ class FeatureEmbedding(nn.Module):
     Ids stay integers, so no two ids collide in a float. The vector of padding is always zero.
 
     A number is embedded as a line, v * direction + bias, plus an interpolation between vectors of its bins'
-    edges; a missing number has a vector of its own (see `NumberReader`). A bag is pooled (see `BagReader`).
+    edges; a missing number has a vector of its own (see `NumberReader`). A bag is pooled (see `BagReader`),
+    and a pretrained vector projected (see `VectorReader`).
 
     Args:
         feature_map: tables, fields and sequences.
@@ -109,9 +111,11 @@ class FeatureEmbedding(nn.Module):
             self.missing = nn.Parameter(torch.zeros_like(self.bias)) if feature_map.bins else None
             steps = torch.zeros(len(bins), self.numbers.steps, config.width)
             self.steps = nn.Parameter(steps) if self.numbers.steps else None
+        if feature_map.vectors:
+            self.vectors = VectorReader(feature_map.vectors, config.width, config.std)
 
     def fields(self, batch: Batch) -> Tensor:
-        """Static fields, categorical first, then numeric, then bags: `[B, F, d]`."""
+        """Static fields, categorical first, then numeric, bags and vectors: `[B, F, d]`."""
         parts = []
         if self.field_columns.used:
             parts.append(self.field_columns(batch.categorical, self.kinds))
@@ -119,6 +123,8 @@ class FeatureEmbedding(nn.Module):
             parts.append(self.numbers(batch.numeric, self.direction, self.bias, self.steps, self.missing))
         if hasattr(self, "bags"):
             parts.append(self.bags(batch, self.kinds))
+        if hasattr(self, "vectors"):
+            parts.append(self.vectors(batch))
         if not parts:
             return batch.numeric.new_zeros(len(batch), 0, self.width)
         return self._drop(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])

@@ -20,8 +20,8 @@ WEIGHTS = EmbeddingConfig(width=1, std=0.01)
 
 class FirstOrder(nn.Module):
     """The first-order terms of a linear model, ready to be summed: the weight of each field's id, a linear
-    function of each number, the pooled weights of each bag, and for each sequence the mean weight of its
-    events.
+    function of each number and of each vector (as the file has it, if it is looked up), the pooled weights of
+    each bag, and for each sequence the mean weight of its events.
 
     Each field and each sequence has weights of its own, also where they share a table of embeddings: the ad
     that is shown and an ad that was clicked before are two features.
@@ -46,6 +46,7 @@ class FirstOrder(nn.Module):
             categorical={column: column for column in feature_map.categorical},
             sequences={column: column for column in feature_map.sequences},
             bags={name: replace(bag, table=name) for name, bag in feature_map.bags.items()},
+            vectors={name: replace(one, table=None) for name, one in feature_map.vectors.items()},
         )
         self.weights = FeatureEmbedding(own, config)
 

@@ -18,6 +18,7 @@ from ctrkit.nn.field_ids import FieldIds
 from ctrkit.nn.item_vectors import WIDTH, ItemVectors
 from ctrkit.nn.matches import DECAYS, Matches, twins
 from ctrkit.nn.numbers import present
+from ctrkit.nn.vectors import known_vectors
 
 # A cross of more cells shares this number of cells by a hash.
 MOST_CELLS = 1 << 18
@@ -38,6 +39,7 @@ class LinearTerms(nn.Module):
     - pair terms: the newest event with the target's field of the same ids;
     - the ids of every bag, each as often as it counts in the bag (see `amounts_of`);
     - every number, the mean number where one is missing;
+    - the numbers of every vector (as the file has it, if it is looked up), and whether it is missing;
     - match terms: decayed counts of the target in the history (see `Matches`);
     - co-occurrence terms: how often other histories hold the events and the target (see `ItemVectors`).
 
@@ -59,8 +61,8 @@ class LinearTerms(nn.Module):
         names: name of each column of ids, and then of each bag.
         sizes: number of cells of each.
         columns: number of columns of cells; the last `bag_columns` are the places of all bags.
-        number_groups: sizes of the groups of columns with numbers: the numeric fields, then the match terms
-            and then the co-occurrence terms of each sequence.
+        number_groups: sizes of the groups of columns with numbers: the numeric fields, then each vector, then
+            the match terms and then the co-occurrence terms of each sequence.
         numbers: number of columns with numbers.
     """
 
@@ -98,7 +100,8 @@ class LinearTerms(nn.Module):
         columns += [tuple(_position(name, fields) for name in cross) for cross in crosses]
         if pair_terms:
             columns += [(parts.index(sequence), field) for sequence, field in pairs.items()]
-        self.bags = dict(feature_map.bags)
+        self.bags, self.vectors = dict(feature_map.bags), tuple(feature_map.vectors)
+        of_vectors = [one.width + 1 for one in feature_map.vectors.values()]
         names = [" x ".join(parts[part] for part in column) for column in columns]
         self.names = (*names, *self.bags)
         counts = [prod(size[part] for part in column) for column in columns]
@@ -126,7 +129,7 @@ class LinearTerms(nn.Module):
         self.items = ItemVectors(feature_map) if co_occurrence_terms else None
         matched = list(pairs.values()) if self.matches is not None else []
         together = list(self.items.pairs.values()) if self.items is not None else []
-        groups = (len(numeric), *[len(DECAYS)] * len(matched), *[WIDTH] * len(together))
+        groups = (len(numeric), *of_vectors, *[len(DECAYS)] * len(matched), *[WIDTH] * len(together))
         self.number_groups = tuple(count for count in groups if count)
         self.numbers = sum(self.number_groups)
         # Static fields in the order of the feature map, and then sequences, to which the terms belong.
@@ -136,6 +139,8 @@ class LinearTerms(nn.Module):
         of_bags = len(feature_map.categorical) + len(numeric)
         owners += [[of_bags + bag] for bag, one in enumerate(self.bags.values()) for _ in range(one.length)]
         owners += [[len(feature_map.categorical) + number] for number in range(len(numeric))]
+        for name, columns_of_it in zip(self.vectors, of_vectors, strict=True):
+            owners += [[feature_map.fields.index(name)]] * columns_of_it
         owners += [[target] for target in matched for _ in DECAYS]
         owners += [[target] for target in together for _ in range(WIDTH)]
         self.terms = _Terms(owners, len(feature_map.fields) + len(self.sequences))
@@ -177,6 +182,8 @@ class LinearTerms(nn.Module):
     def number_columns(self, batch: Batch, sequences: Mapping[str, Tensor]) -> Tensor:
         """The columns with numbers, `[U * K, numbers]`."""
         numbers = [present(batch.numeric, self.centres)]
+        for name in self.vectors:
+            numbers += known_vectors(batch, name)
         for terms in (self.matches, self.items):
             if terms is not None:
                 numbers.append(terms(sequences, batch.categorical))

@@ -10,6 +10,7 @@ from ctrkit.schema.features import (
     ListFeature,
     NumericFeature,
     SequenceFeature,
+    VectorFeature,
 )
 from ctrkit.schema.log_schema import LogSchema
 from ctrkit.schema.logs import AUCTION_LOG, BANDIT_LOG, BID_LOG, CANDIDATE_PREFIX
@@ -34,6 +35,7 @@ __all__ = [
     "LogSchema",
     "NumericFeature",
     "SequenceFeature",
+    "VectorFeature",
     "check_column",
     "check_zone",
     "near_misses",

@@ -118,6 +118,54 @@ class BagFeature(_IdFeature):
         return self
 
 
+class VectorFeature(Config):
+    """A pretrained vector a row, such as the embedding of a text or an image.
+
+    A missing vector, null or an empty list, is read as the mean of the training rows, and so is that of an id
+    that the file does not hold. Text cells are read as those of a `SequenceFeature`.
+
+    Attributes:
+        name: column of the vectors, lists of numbers of one width; with `table`, only the feature's name.
+        table: file that holds a vector for each id: a table, or arrays in an npz or safetensors file. The
+            artifact keeps its vectors, so that predictions need no file.
+        id: with `table`, the column of the rows whose ids are looked up.
+        table_id: the file's column of ids; by default it has the name of `id`.
+        table_vector: the file's column of vectors; by default its only list column or, without one, all other
+            columns, if they are numbers.
+        trained: whether training changes the file's vectors; otherwise they stay as they are.
+        separator: separates the numbers of a text cell.
+    """
+
+    name: str
+    table: str | None = None
+    id: str | None = None
+    table_id: str | None = None
+    table_vector: str | None = None
+    trained: bool = False
+    separator: str = Field(default="|", min_length=1)
+
+    @property
+    def column(self) -> str:
+        """The column of the rows that is read."""
+        return self.id or self.name
+
+    @property
+    def place(self) -> tuple[str | None, ...]:
+        """Where the vectors stand; features with the same place share them."""
+        if self.table is None:
+            return (self.name,)
+        return (self.table, self.table_id or self.id, self.table_vector)
+
+    @model_validator(mode="after")
+    def _looked_up_or_not(self) -> VectorFeature:
+        if self.table is not None and self.id is None:
+            raise ValueError(f"vector '{self.name}' has a `table`, and no `id` to look up in it")
+        of_tables = ("id", "table_id", "table_vector", "trained")
+        if self.table is None and (given := [key for key in of_tables if getattr(self, key)]):
+            raise ValueError(f"vector '{self.name}' has no `table`, so `{given[0]}` has no meaning")
+        return self
+
+
 ListFeature: TypeAlias = SequenceFeature | BagFeature
 Ids = TypeVar("Ids", CategoricalFeature, SequenceFeature, BagFeature)
 
@@ -138,6 +186,7 @@ class FeatureSpec(Config):
         categorical: features that are ids.
         sequences: histories of events.
         bags: sets of ids, with or without weights.
+        vectors: pretrained embeddings, of the rows or looked up by an id.
         hash_above: a field, sequence or bag with more distinct values in the training rows is hashed into so
             many `buckets`; by default none is. Ids that are needed stay as they are: those of `target`,
             `group` and `candidate.id`, and those that a sequence shares.
@@ -160,6 +209,7 @@ class FeatureSpec(Config):
     categorical: tuple[CategoricalFeature, ...] = ()
     sequences: tuple[SequenceFeature, ...] = ()
     bags: tuple[BagFeature, ...] = ()
+    vectors: tuple[VectorFeature, ...] = ()
     hash_above: int | None = Field(default=None, ge=2, le=1 << 30)
     labels: dict[str, str] = Field(default_factory=lambda: {"click": "click"}, min_length=1)
     value: str | None = None
@@ -177,9 +227,9 @@ class FeatureSpec(Config):
         return tuple(self.labels)
 
     def is_text(self, name: str) -> bool:
-        """Whether a column of this name holds ids or lists of ids, which are text in a text file."""
+        """Whether a column of this name holds ids, lists or vectors, which are text in a text file."""
         bare = name.removeprefix(CANDIDATE_PREFIX)
-        listed = (*(one.name for one in self.listed), *self.bag_weights)
+        listed = (*(one.name for one in self.listed), *self.bag_weights, *(v.column for v in self.vectors))
         ids = {*(f.name for f in self.categorical), *listed}
         return bare in ids or name in (self.group, self.candidate.id if self.candidate else None)
 
@@ -229,13 +279,15 @@ class FeatureSpec(Config):
     def _ids(self) -> tuple[str | None, ...]:
         """Columns of single ids; users may be grouped by the values of any column."""
         group = None if self.group in (*self._numbers, self.timestamp) else self.group
-        return (*(f.name for f in self.categorical), group, self.candidate.id if self.candidate else None)
+        looked_up = (vector.id for vector in self.vectors)
+        chosen = self.candidate.id if self.candidate else None
+        return (*(f.name for f in self.categorical), *looked_up, group, chosen)
 
     @property
     def static_features(self) -> tuple[str, ...]:
-        """Names of the features with one vector a row: categorical first, then numeric, then bags."""
+        """Names of the features with one vector a row: categorical, numeric, bags and vectors."""
         single = (*(f.name for f in self.categorical), *(f.name for f in self.numeric))
-        return (*single, *(bag.name for bag in self.bags))
+        return (*single, *(bag.name for bag in self.bags), *(vector.name for vector in self.vectors))
 
     @property
     def listed(self) -> tuple[ListFeature, ...]:
@@ -284,12 +336,19 @@ class FeatureSpec(Config):
     @property
     def static_columns(self) -> tuple[str, ...]:
         """Columns that the static features are read from."""
-        return (*self.static_features, *self.bag_weights)
+        column_of = {vector.name: vector.column for vector in self.vectors}
+        columns = (column_of.get(name, name) for name in self.static_features)
+        return tuple(dict.fromkeys((*columns, *self.bag_weights)))
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of all feature columns."""
+        """Names of all features."""
         return (*self.static_features, *(s.name for s in self.sequences))
+
+    @property
+    def feature_columns(self) -> tuple[str, ...]:
+        """Columns that the features are read from."""
+        return (*self.static_columns, *(s.name for s in self.sequences))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -297,7 +356,11 @@ class FeatureSpec(Config):
         chosen = self.candidate.id if self.candidate else None
         roles = (self.value, self.group, self.timestamp, self.weight, chosen)
         outcomes = self.labels.values()
-        return (*self.features, *self.bag_weights, *outcomes, *(name for name in roles if name is not None))
+        return (*self.feature_columns, *outcomes, *(name for name in roles if name is not None))
+
+    def stock_of(self, vector: VectorFeature) -> str:
+        """The first feature whose vectors stand in the same place: it gives them their name."""
+        return next(one.name for one in self.vectors if one.place == vector.place)
 
     def candidate_lists(self, columns: Collection[str]) -> dict[str, str]:
         """Feature of a candidate, except its id -> list column of a log with one value for each candidate.
@@ -310,14 +373,16 @@ class FeatureSpec(Config):
         lists = {
             name: f"{CANDIDATE_PREFIX}{name}" for name in self.static_columns if name != self.candidate.id
         }
-        return {n: c for n, c in lists.items() if n in self.candidate.features or c in columns}
+        chosen = {*self.candidate.features}
+        chosen |= {vector.column for vector in self.vectors if vector.name in chosen}
+        return {n: c for n, c in lists.items() if n in chosen or c in columns}
 
     def _check_value(self) -> None:
         """Check that no other role reads the column of values, and that no task is called as its outputs."""
         if self.value is None:
             return
         roles: dict[str | None, str] = {
-            **dict.fromkeys(self.features, "a feature"),
+            **dict.fromkeys(self.feature_columns, "a feature"),
             **dict.fromkeys(self.labels.values(), "a label"),
             self.group: "the group",
             self.timestamp: "the timestamp",
@@ -347,10 +412,11 @@ class FeatureSpec(Config):
             raise ValueError("a row that stands for many impressions has no single `value`")
         names = self.features
         if not self.static_features:
-            raise ValueError("a spec needs at least one numeric or categorical feature, or a bag")
+            raise ValueError("a spec needs at least one numeric or categorical feature, bag or vector")
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"feature '{min(twice)}' is declared twice")
-        if leaked := set(names) & set(self.labels.values()):
+        read = {*self.feature_columns}
+        if leaked := read & set(self.labels.values()):
             raise ValueError(f"'{min(leaked)}' is a label and cannot be a feature as well")
         columns = list(self.labels.values())
         if twice := {name for name in columns if columns.count(name) > 1}:
@@ -362,10 +428,10 @@ class FeatureSpec(Config):
                 raise ValueError(f"'{name}' is the row weight and cannot be the {role} as well")
         if self.weight in columns:
             raise ValueError(f"'{self.weight}' is a label and cannot be the row weight as well")
-        if self.weight in names:
+        if self.weight in read:
             raise ValueError(f"'{self.weight}' is the row weight and cannot be a feature as well")
         self._check_value()
-        if truth := [name for name in names if name.startswith(TRUTH_PREFIX)]:
+        if truth := sorted(name for name in read if name.startswith(TRUTH_PREFIX)):
             raise ValueError(f"'{truth[0]}' holds the truth of a simulated market and cannot be a feature")
         categorical = {f.name for f in self.categorical}
         if taken := set(self.bag_weights) & {*names, *self.labels.values(), self.weight}:
@@ -384,7 +450,7 @@ class FeatureSpec(Config):
                     f"'{sequence.name}' shares the ids of '{sequence.shares}': set `buckets` and `hash` there"
                 )
         chosen = self.candidate.features if self.candidate else ()
-        if self.candidate and not chosen and self.candidate.id not in self.static_features:
+        if self.candidate and not chosen and self.candidate.id not in self.static_columns:
             raise ValueError(
                 f"candidate.id '{self.candidate.id}' is no feature, and candidate.features is empty: all "
                 "candidates of a row would get the same score. "
@@ -398,7 +464,7 @@ class FeatureSpec(Config):
             for name in members:
                 if name not in self.static_features:
                     raise ValueError(
-                        f"{role} '{name}' is no numeric or categorical feature of this spec, and no bag. "
+                        f"{role} '{name}' is no numeric or categorical feature, bag or vector of this spec. "
                         f"{nearest(name, self.static_features)}"
                     )
         return self

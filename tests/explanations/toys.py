@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.feature_map import Bag, FeatureMap
+from ctrkit.data.feature_map import Bag, FeatureMap, VectorField
+from ctrkit.data.vectors import Vectors
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.nn.embedding import FeatureEmbedding
 from tests.models.settings import SETTINGS
@@ -30,6 +31,12 @@ MAPS = {
     "no history": replace(FULL, sequences={}, max_length=0, target=(), profile=()),
     "bags": replace(
         FULL, bags={"tags": Bag("item", 3, "mean", True), "kinds": Bag("category", 2, "max")}, sequences={}
+    ),
+    "vectors": replace(
+        FULL,
+        bags={"tags": Bag("item", 3)},
+        vectors={"image": VectorField(3), "text": VectorField(2, "text", 6)},
+        sequences={},
     ),
     "no numeric": replace(FULL, numeric=(), profile=()),
     "no categorical": replace(
@@ -83,5 +90,14 @@ def rows(feature_map: FeatureMap = FULL, count: int = 7, seed: int = 1) -> Encod
             name: generator.random((count, bag.length)).astype(np.float32)
             for name, bag in feature_map.bags.items()
             if bag.weighted
+        },
+        vectors={
+            name: Vectors(generator.normal(size=(count, one.width)).astype(np.float32))
+            if one.table is None
+            else Vectors(
+                generator.normal(size=(one.rows, one.width)).astype(np.float32),
+                generator.integers(0, one.rows, count).astype(np.int32),
+            )
+            for name, one in feature_map.vectors.items()
         },
     )

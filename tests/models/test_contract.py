@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ctrkit.data.bins import Bins
-from ctrkit.data.feature_map import FIRST_ID, Bag, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, Bag, FeatureMap, VectorField
 from ctrkit.models import MODELS, CtrModel, Output, build_model, network_config
 from ctrkit.nn.batches import Batch
 from tests.models.settings import GATED, SETTINGS
@@ -37,8 +37,16 @@ BAGS = {
     "shops": Bag("shops", 5, "mean", weighted=True),
     "words": Bag("tags", 4, "max"),
 }
+# Two features share vectors that training changes.
+VECTORS = {"image": VectorField(3), "text": VectorField(4, "text", 9), "query": VectorField(4, "text", 9)}
 MAPS = {
-    "full": replace(FULL, value=True, tables={**FULL.tables, "tags": 12, "shops": 7}, bags=BAGS),
+    "full": replace(
+        FULL,
+        value=True,
+        tables={**FULL.tables, "tags": 12, "shops": 7},
+        bags=BAGS,
+        vectors=VECTORS,
+    ),
     "no history, one task": replace(
         FULL, sequences={}, max_length=0, target=(), profile=(), tasks=("click",)
     ),
@@ -142,6 +150,12 @@ def make_batch(feature_map: FeatureMap, rows: int, length: int | None = None, se
         bags[name] = draw(tables[bag.table], rows, bag.length) * there
         if bag.weighted:
             weights[name] = torch.rand(rows, bag.length, generator=generator) * there
+    vectors, of_rows = {}, {}
+    for name, vector in feature_map.vectors.items():  # some are missing
+        vectors[name] = torch.randn(rows, vector.width, generator=generator)
+        vectors[name][4::8] = torch.nan
+        if vector.table is not None:
+            of_rows[name] = draw(vector.rows, rows) * ~vectors[name][:, 0].isnan()
     columns = [draw(tables[table], rows) for table in feature_map.categorical.values()]
     return Batch(
         torch.stack(columns, dim=1) if columns else torch.zeros(rows, 0, dtype=torch.int32),
@@ -151,6 +165,8 @@ def make_batch(feature_map: FeatureMap, rows: int, length: int | None = None, se
         torch.ones(rows),
         bags=bags,
         bag_weights=weights,
+        vectors=vectors,
+        vector_rows=of_rows,
     )
 
 
@@ -163,6 +179,8 @@ def select(batch: Batch, rows: slice) -> Batch:
         batch.weight[rows],
         bags={name: ids[rows] for name, ids in batch.bags.items()},
         bag_weights={name: weights[rows] for name, weights in batch.bag_weights.items()},
+        vectors={name: vectors[rows] for name, vectors in batch.vectors.items()},
+        vector_rows={name: of_rows[rows] for name, of_rows in batch.vector_rows.items()},
     )
 
 
@@ -299,6 +317,8 @@ def test_every_input_is_read(case: Case) -> None:
     for name, weights in batch.bag_weights.items():
         other = {**batch.bag_weights, name: weights * torch.tensor([0.1, *[2.0] * (weights.shape[1] - 1)])}
         changed.append(replace(batch, bag_weights=other))
+    for name, vectors in batch.vectors.items():
+        changed.append(replace(batch, vectors={**batch.vectors, name: vectors + 1.0}))
     for one in changed:
         assert not torch.equal(model(one).logits, case.output.logits)
 

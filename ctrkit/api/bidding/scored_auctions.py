@@ -246,7 +246,7 @@ def unused_columns(
         why |= {} if "value" in names else {"pcvr": "without value the value of a conversion is unknown"}
     why |= others or {}
     if model is not None:
-        why = {name: reason for name, reason in why.items() if name not in model.spec.features}
+        why = {name: reason for name, reason in why.items() if name not in model.spec.feature_columns}
     notes: tuple[str, ...] = ()
     if {"conversion", "value"} <= names and "value" in why and "conversion" not in why:
         notes = (f"The log's value counts in earned money, but not in bids: {why.pop('value')}.",)

@@ -24,7 +24,7 @@ def leaks_by_task(
 
     Three properties of a history are tested: its length, its newest event, and whether this event is the
     row's own id. A history that was recorded after the click ends with the clicked ad. Of a bag its length
-    and its first id are tested.
+    and its first id are tested, and of a vector each number or the id that is looked up.
 
     Args:
         spec: what the columns mean.
@@ -70,6 +70,9 @@ def _columns(spec: FeatureSpec, data: EncodedTable, rows: Integers) -> dict[str,
         ids_of_bag = data.bags[bag.name][rows]
         columns[f"the length of {bag.name}"] = (ids_of_bag != PADDING_ID).sum(axis=1).astype(np.float64)
         columns[f"the first of {bag.name}"] = ids_of_bag[:, 0]
+    for name, vectors in data.vectors.items():
+        for at, found in enumerate(vectors.by_row[rows].reshape(rows.size, -1).T):
+            columns[f"{name}[{at}]" if vectors.rows is None else name] = found
     for sequence in spec.sequences:
         events = data.sequences[sequence.name][rows]
         newest = events[:, -1]

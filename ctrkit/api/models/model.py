@@ -314,6 +314,7 @@ def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
         "value",
         "centres",
         "bags",
+        "vectors",
     ):
         if getattr(stored, part) != getattr(of_encoder, part):
             raise ValueError(f"its {part} differ from those of the encoder")

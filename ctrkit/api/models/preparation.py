@@ -24,7 +24,7 @@ from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import event_hashes, field_hashes, row_hashes, seen_by, times_digest, times_of
 from ctrkit.data.labels import Groups, read_weights
 from ctrkit.data.learning import Learning
-from ctrkit.data.raw_table import ROWS, RawTable, Samples
+from ctrkit.data.raw_table import ROWS, RawTable, Samples, states_of_vectors
 from ctrkit.data.split import Split, split_rows
 from ctrkit.data.store import PARTS, Store, open_store, writing
 from ctrkit.data.unlike import spread, unknown_by_part
@@ -159,7 +159,13 @@ def prepare_rows(
                 lambda: training_profile(spec, profiled, mass),
             ),
         }
-        record = {"config": deciding(config), "source": state, "data": known, "notes": list(notes)}
+        record = {
+            "config": deciding(config),
+            "source": state,
+            "vectors": states_of_vectors(spec),
+            "data": known,
+            "notes": list(notes),
+        }
         writer.finish(encoder, split, record, {"seen": seen})
     return open_store(folder)
 
@@ -252,6 +258,7 @@ class _PartWriters:
         columns |= {feature.name: pl.Series(values) for feature, values in numbers}
         columns |= {name: pl.Series(one[:]) for name, one in data.sequences.items()}
         columns |= {name: pl.Series(ids) for name, ids in data.bags.items()}
+        columns |= {name: pl.Series(one.by_row) for name, one in data.vectors.items()}
         of_bags = {bag.name: bag.weights for bag in spec.bags if bag.weights is not None}
         columns |= {of_bags[name]: pl.Series(weights) for name, weights in data.bag_weights.items()}
         for (task, name), values in zip(spec.labels.items(), data.labels.T, strict=True):

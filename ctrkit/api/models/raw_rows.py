@@ -155,7 +155,7 @@ class RowReader:
         if path.is_dir() or not path.is_file():
             return path.is_dir()
         # Official text may have no header, so features alone tell a table of theirs; parquet has names.
-        needed = self.spec.columns if kind_of(path) in PARQUET else self.spec.features
+        needed = self.spec.columns if kind_of(path) in PARQUET else self.spec.feature_columns
         try:
             if {*needed} <= {*columns_of(path)}:
                 return False

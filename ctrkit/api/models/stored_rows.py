@@ -16,7 +16,7 @@ from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.api.models.training_rows import TrainingRows
 from ctrkit.config import ConfigLike
 from ctrkit.data.encoder import Encoder
-from ctrkit.data.raw_table import RawTable
+from ctrkit.data.raw_table import RawTable, states_of_vectors
 from ctrkit.data.store import MANIFEST, Store, is_store, open_store
 from ctrkit.data.versions import differences, plain_differences, version_of
 from ctrkit.errors import DataError
@@ -56,7 +56,8 @@ def prepared(
     *,
     again: bool,
 ) -> Store:
-    """The rows of a table, prepared in a folder; they are reused if neither table nor settings have changed.
+    """The rows of a table, prepared in a folder; they are reused if the table, the files of vectors and the
+    settings are the same.
 
     Args:
         config: the settings of the training.
@@ -72,7 +73,9 @@ def prepared(
     if not again and (folder / MANIFEST).is_file():
         store = open_store(folder)
         state = named_table(config, data).state()
-        if state is not None and store.record["source"] == state and not changed(config, store):
+        looked_up = store.record.get("vectors", []) == states_of_vectors(config.features)
+        same = state is not None and store.record["source"] == state and looked_up
+        if same and not changed(config, store):
             notes += store.record["notes"]
             return store
     with raw_table(config, data, folder) as raw:

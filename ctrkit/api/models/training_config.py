@@ -145,6 +145,7 @@ def load_train_config(
         config = shipped if shipped.is_file() else config
     settings = settings_of(TrainConfig, config, overrides, keywords)
     need_belief(settings.policy, settings.model)
+    settings.model.check_vectors([one.name for one in settings.features.vectors if one.trained])
     if settings.takes_steps:
         return settings
     for key in ("hard_negatives", "balance"):

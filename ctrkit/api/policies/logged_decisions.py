@@ -152,12 +152,14 @@ def fit_encoder(spec: FeatureSpec, log: BanditLog) -> Encoder:
     of_candidates = spec.model_copy(update={"categorical": fields, "sequences": ()})
     static = Encoder.fit(of_candidates, candidate_rows(spec, log), log.file)
     own = tuple(sequence for sequence in spec.sequences if sequence.shares is None)
-    histories = spec.model_copy(update={"categorical": (), "numeric": (), "bags": (), "sequences": own})
+    no_fields = {"categorical": (), "numeric": (), "bags": (), "vectors": ()}
+    histories = spec.model_copy(update={**no_fields, "sequences": own})
     events = Encoder.fit(histories, log.table, log.file)
     vocabularies = {**static.vocabularies, **events.vocabularies}
     unknown = {**events.usual_unknown, **static.usual_unknown}
     missing = {**events.usual_missing, **static.usual_missing}
-    return Encoder(spec.hashed(vocabularies), vocabularies, static.scales, unknown, missing, bins=static.bins)
+    hashed, learnt = spec.hashed(vocabularies), (static.bins, static.stocks)
+    return Encoder(hashed, vocabularies, static.scales, unknown, missing, (), *learnt)
 
 
 def logged_decisions(log: BanditLog, encoder: Encoder, scale: float, q: Floats | None) -> LoggedDecisions:
