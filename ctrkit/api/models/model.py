@@ -23,12 +23,12 @@ from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.data.fingerprints import kept_keys
 from ctrkit.data.raw_encoder import RawEncoder
-from ctrkit.errors import ArtifactError, DataWarning, InputError
+from ctrkit.errors import ArtifactError, DataError, DataWarning, InputError
 from ctrkit.extras import MissingPackage
 from ctrkit.policies import PolicyConfig, policy_config
 from ctrkit.policies.candidates import candidate_rows
 from ctrkit.policies.laplace import LastLayerPosterior
-from ctrkit.schema import FeatureSpec, require_columns
+from ctrkit.schema import CANDIDATE_PREFIX, FeatureSpec, require_columns
 from ctrkit.schema.features import IMPRESSION_VALUE, VALUE
 from ctrkit.tables import TableLike
 
@@ -233,10 +233,22 @@ class Model:
             )
         lengths = candidates.list.len().to_numpy().astype(np.int64)
         listed = self.spec.candidate_lists(context.columns)
-        require_columns(context, list(listed.values()), file)
         sequences = [sequence.name for sequence in self.spec.sequences]
         static = [c for c in self.spec.static_columns if c not in listed and c != chosen.id]
-        require_columns(context, [*static, *sequences], file)
+        needed = [*listed.values(), *static, *sequences]
+        for name in needed:
+            if (
+                name not in context.columns
+                and name.removeprefix(CANDIDATE_PREFIX) in self.rows.plan.new_columns
+            ):
+                raise DataError(
+                    "the column is missing, and nothing is derived for logs with candidates",
+                    file=file,
+                    column=name,
+                    hint="Give the log this column"
+                    + (", a list with a value for each candidate" if name in listed.values() else ""),
+                )
+        require_columns(context, needed, file)
         flat = candidate_rows(context, candidates, static, listed, chosen.id, file)
         rows = self.encoder.encode(flat, file, labels=False, sequences=False)
         outputs = predict_candidates(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,6 +31,8 @@ from ctrkit.tables import plain_errors
 OF_A_PART = 1_000_000
 # Rows that are put in order at a time.
 _CHUNK = 1 << 17
+# How files are written that are soon read once.
+_SCRATCH: dict[str, Any] = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
 # The number of a row in its table, where rows are divided.
 _ROW = "number of the row"
 
@@ -184,7 +187,7 @@ def _divided(table: pl.LazyFrame, keys: Names, folder: Path, parts: int) -> dict
     """Write the rows of a table into files by a hash of their keys; number of the part -> its files."""
     part = (pl.struct(keys).hash(0) % parts).alias("part")
     by_part = pl.PartitionBy(folder, key=part, include_key=False, approximate_bytes_per_file=None)
-    table.sink_parquet(by_part, mkdir=True)
+    table.sink_parquet(by_part, mkdir=True, compression="lz4", statistics=False)
     found = sorted(folder.iterdir()) if folder.exists() else []  # no rows, no folder
     return {int(place.name.removeprefix("part=")): place for place in found}
 
@@ -195,7 +198,7 @@ def _write_by_chunk(part: pl.DataFrame, height: int, place: Path) -> None:
 
     ends = np.searchsorted(part[_ROW].to_numpy(), np.arange(_CHUNK, height + _CHUNK, _CHUNK)).tolist()
     table = part.to_arrow()
-    with ParquetWriter(place, table.schema) as writer:
+    with ParquetWriter(place, table.schema, **_SCRATCH) as writer:
         for start, end in pairwise([0, *ends]):
             writer.write_table(table.slice(start, end - start), row_group_size=max(end - start, 1))
 
@@ -210,5 +213,5 @@ def _join_chunks(parts: list[Path], place: Path) -> None:
         for chunk in range(files[0].num_row_groups):
             found = pl.concat([pl.DataFrame(file.read_row_group(chunk)) for file in files])
             table = found[found[_ROW].arg_sort()].drop(_ROW).to_arrow()
-            writer = writer or opened.enter_context(ParquetWriter(place, table.schema))
+            writer = writer or opened.enter_context(ParquetWriter(place, table.schema, **_SCRATCH))
             writer.write_table(table)

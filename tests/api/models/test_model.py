@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal, localcontext
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from scipy.special import expit
 
 import ctrkit
 from ctrkit.api.models.task_calibrators import joint_of
+from ctrkit.data.derive import plan_of
 from ctrkit.errors import ArtifactError, DataError
 
 
@@ -101,6 +103,12 @@ def test_a_log_without_the_candidates_features_is_refused(trained: Path, logs: P
     short = log.with_columns(pl.col("candidate_ad_price").list.head(3))
     with pytest.raises(DataError, match="not as long as the list of candidates"):
         model.score_candidates(short, log["candidates"])
+    rate = {"name": "rate", "by": "ad_id", "prior": 0.02, "makes": {"ad_price": "rate"}}
+    model.rows = replace(model.rows, plan=plan_of([rate]))
+    with pytest.raises(
+        DataError, match=r"'candidate_ad_price'.* nothing is derived .* a value for each candidate"
+    ):
+        model.score_candidates(log.drop("candidate_ad_price"), log["candidates"])
 
 
 def test_a_model_without_a_candidate_spec_says_so(logs: Path, tmp_path: Path, small: tuple[str, ...]) -> None:
