@@ -30,6 +30,9 @@ def train(
             "--prepare-data", help="Prepare the data in the run folder, even if that was done before."
         ),
     ] = False,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validate: train and test a model for each of so many folds.")
+    ] = None,
     overrides: common.Overrides = None,
     seed: common.Seed = None,
     json: common.Json = False,
@@ -49,7 +52,7 @@ def train(
             prepare_data=prepare_data,
             overrides=overrides or (),
             on_step=progress,
-            **common.given(seed=seed),
+            **common.given(seed=seed, folds=folds),
         )
 
     common.execute(

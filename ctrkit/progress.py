@@ -10,5 +10,14 @@ from typing import TypeAlias
 OnStep: TypeAlias = Callable[[int, int, str], None]
 
 
+def stage(on_step: OnStep, at: int, stages: int, name: str) -> OnStep:
+    """How one of several equal stages of work, counted from 0, reports its progress as a part of all."""
+
+    def step(done: int, total: int, what: str) -> None:
+        on_step(100 * at + 100 * done // max(total, 1), 100 * stages, f"{name}, {what}")
+
+    return step
+
+
 def silent(done: int, total: int, what: str) -> None:
     """Report nothing."""

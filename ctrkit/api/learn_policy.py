@@ -77,7 +77,7 @@ class LearnPolicyConfig(BanditLogColumns):
         objective: what is maximised on the training rows: a name, or a name with settings.
         learning: how, and for how long.
         split: what is neither training nor validation is held out. By time where the log has time stamps;
-            `by: random`, and logs without them, have all rows of a user on one side.
+            `by: user` and `by: random`, and logs without them, have all rows of a user on one side.
         seed: seed of all random draws.
     """
 

@@ -122,6 +122,7 @@ def prepare(
     with run_folder(out, "prepare") as run:
         config, looked = config_or_inspected(config, data, overrides, keywords)
         settings = load_train_config(config, overrides, keywords)
+        settings.split.need_one_fold()
         home = run.begin()
         assert home is not None
         notes = Notes()

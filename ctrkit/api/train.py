@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from ctrkit.api.inspect import LOOKED, columns_table, config_or_inspected
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.before_training import Notes, check_sample_columns
+from ctrkit.api.models.folds import FoldMetric, fold_metrics, folds_table
 from ctrkit.api.models.maturity import maturity_table
 from ctrkit.api.models.model import Model
 from ctrkit.api.models.stored_rows import config_of, is_large, prepared, stored_rows
@@ -25,14 +26,14 @@ from ctrkit.api.models.training_config import (
 )
 from ctrkit.api.models.training_rows import TrainingRows, training_rows
 from ctrkit.api.results import Result
-from ctrkit.api.run_folder import run_folder
+from ctrkit.api.run_folder import RunFolder, run_folder
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import ConfigLike
 from ctrkit.data.delays import Maturity
 from ctrkit.data.store import is_store, open_store
 from ctrkit.inspection import InspectedColumn
 from ctrkit.models import ScorerConfig
-from ctrkit.progress import OnStep, silent
+from ctrkit.progress import OnStep, silent, stage
 from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.cells import Value, share, text
 from ctrkit.reports.figures import training_curve
@@ -60,6 +61,8 @@ class TrainingResult(Result):
         notes: notes for the user.
         artifact: the artifact itself.
         columns: what each column was taken for, where no config was given.
+        folds: task -> metric -> its values over all folds; empty where rows were divided once. With folds,
+            all else is of the first.
         maturity: what is known of each label that comes late.
     """
 
@@ -74,6 +77,11 @@ class TrainingResult(Result):
     artifact: Artifact = field(repr=False)
     columns: tuple[InspectedColumn, ...] = ()
     maturity: tuple[Maturity, ...] = ()
+    folds: dict[str, dict[str, FoldMetric]] = field(default_factory=dict)
+
+    @property
+    def _number_of_folds(self) -> int:
+        return max((len(one.values) for of in self.folds.values() for one in of.values()), default=0)
 
     @cached_property
     def trained(self) -> Model:
@@ -92,6 +100,9 @@ class TrainingResult(Result):
             "notes": list(self.notes),
             "validations": self.history.events,
             "columns": [{"name": one.name, "role": one.role, "why": one.why} for one in self.columns],
+            "folds": {
+                task: {name: one.to_dict() for name, one in of.items()} for task, of in self.folds.items()
+            },
             "delays": {one.task: one.to_dict() for one in self.maturity},
         }
 
@@ -101,11 +112,19 @@ class TrainingResult(Result):
         tables = (Table("Test rows, before calibration", ("task", *names), rows), *_unknown(self.unknown))
         if self.maturity:
             tables = (*tables, maturity_table(self.maturity))
+        if self.folds:
+            tables = (folds_table(self.folds, self._number_of_folds), *tables)
         if self.columns:
             tables = (*tables, columns_table(self.columns))
         first, values = next(iter(self.metrics.items()), ("", {}))
         score = "no AUC" if values.get("auc") is None else f"AUC of {first} {text(values['auc'])}"
         answer = f"{self.model or 'The model'}: {score} on the test rows."
+        if self.folds:
+            over = self.folds[first]["auc"].mean if "auc" in self.folds.get(first, {}) else None
+            mean = (
+                "" if over is None else f" AUC of {first} over {self._number_of_folds} folds: {text(over)}."
+            )
+            answer = f"{self.model or 'The model'} is the model of fold 0.{mean}"
         undefined = tuple(
             f"{name} of {task} is undefined on the test rows: no group has both labels."
             for task, values in self.metrics.items()
@@ -137,7 +156,7 @@ def _unknown(unknown: Mapping[str, Mapping[str, float]]) -> tuple[Table, ...]:
 
 
 def _split_note(rows: Mapping[str, Any]) -> str:
-    how = "by time" if rows["by"] == "time" else "at random"
+    how = "at random" if rows["by"] == "random" else f"by {rows['by']}"
     counts = ", ".join(f"{rows[part]:,} {part}" for part in ("train", "valid", "test"))
     return f"Rows: {counts}, split {how}."
 
@@ -150,6 +169,7 @@ def train(
     model: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     prepare_data: bool = False,
+    folds: int | None = None,
     overrides: Sequence[str] = (),
     on_step: OnStep = silent,
     **keywords: Any,
@@ -171,6 +191,9 @@ def train(
         out: the run folder; None to write no folder.
         prepare_data: whether the data are prepared in the run folder (see `ctrkit.prepare`) in any case.
             Files of more than 256 MiB are, unless neither they nor the settings have changed since.
+        folds: number of folds, for cross-validation (`split.folds`): a model is trained for each fold, and
+            judged on its test rows, and metrics get means and intervals over folds. Each fold has a folder in
+            the run folder. The artifact and the other results are those of the first fold.
         overrides: `key.path=value` strings, laid over the config.
         on_step: called with (steps done, number of steps, what is being done).
         keywords: settings, laid over the config and the overrides.
@@ -190,6 +213,8 @@ def train(
     """
     if model is not None:
         check_writable(model)
+    if folds is not None:
+        overrides = (*overrides, f"split.folds={folds}", "split.fold=null")
     with run_folder(out, "train") as run:
         unsaid = config is None and "features" not in keywords
         config = config_of(data) if unsaid else config
@@ -203,6 +228,13 @@ def train(
             )
         if looked is not None:
             notes.append(LOOKED)
+        if settings.split.all_folds:
+            result = _over_folds(settings, data, model, run, on_step, prepare=prepare_data)
+            told = tuple(note for note in notes if note not in result.notes)
+            columns = () if looked is None else looked.columns
+            result = replace(result, notes=(*told, *result.notes), columns=columns)
+            run.write(settings.to_dict(), result)
+            return result
         folder = None if out is None else Path(out) / PREPARED
         unsaid = unsaid and looked is None
         rows = _rows(settings, data, folder, notes, on_step, prepare=prepare_data, unsaid=unsaid)
@@ -247,6 +279,40 @@ def train(
         run.write(artifact.config, result)
         training.remove_checkpoints()
     return result
+
+
+def _over_folds(
+    settings: TrainConfig,
+    data: TableLike | None,
+    model: str | os.PathLike[str] | None,
+    run: RunFolder,
+    on_step: OnStep,
+    *,
+    prepare: bool,
+) -> TrainingResult:
+    """The training of the first fold, with the metrics of all."""
+    home, count = run.begin(), settings.split.folds
+    assert count is not None
+
+    def trained(fold: int) -> TrainingResult:
+        content = settings.to_dict()
+        content["split"]["fold"] = fold
+        return train(
+            content,
+            data,
+            model=model if fold == 0 else None,
+            out=None if home is None else home / f"fold-{fold}",
+            prepare_data=prepare,
+            on_step=stage(on_step, fold, count, f"fold {fold}"),
+        )
+
+    first = trained(0)
+    others = [trained(fold).metrics for fold in range(1, count)]
+    note = (
+        "Intervals are over folds. Folds share training rows, so an interval is approximate, and rather too"
+        " short; all other results are those of fold 0."
+    )
+    return replace(first, notes=(*first.notes, note), folds=fold_metrics([first.metrics, *others]))
 
 
 def _rows(

@@ -1,4 +1,4 @@
-"""Training, validation and test rows: by time or at random."""
+"""Training, validation and test rows: by time, at random or by user."""
 
 from __future__ import annotations
 
@@ -13,23 +13,35 @@ from pydantic import Field, model_validator
 from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config
 from ctrkit.data.aggregates import same_row
-from ctrkit.errors import DataError
-from ctrkit.hashing import distinct
+from ctrkit.errors import ConfigError, DataError
+from ctrkit.hashing import GOLDEN, Words, distinct, mixed, text_hashes
 from ctrkit.schema import Column, FeatureSpec, check_column, require_columns
+from ctrkit.tables.cells import ids_as_text
+
+_NO_FOLDS = "folds by time would train on rows later than those they are tested on"
 
 
 class SplitConfig(Config):
     """How rows are divided into training, validation and test rows.
 
     Attributes:
-        by: "time", "random", or "auto": by time where the spec names a time stamp, otherwise at random.
+        by: "time", "random", "user", or "auto": by time where the spec names a time stamp, otherwise at
+            random. By user, all rows of a user are in one part, which a hash of the user and the seed
+            decides: neither the order of rows nor other users matter. Rows without a user are divided singly.
+        key: column of the users of a split by user; by default the group of the spec.
         train: share of training rows.
         valid: share of validation rows; the rest are test rows.
+        folds: k, for cross-validation: every row is a test row of one of k folds, and the other rows of a
+            fold are for training and validation in the proportion of `train` and `valid`.
+        fold: the fold, from 0 up; by default a training trains all.
     """
 
-    by: Literal["auto", "time", "random"] = "auto"
+    by: Literal["auto", "time", "random", "user"] = "auto"
+    key: str | None = None
     train: float = Field(default=0.8, gt=0.0, lt=1.0)
     valid: float = Field(default=0.1, gt=0.0, lt=1.0)
+    folds: int | None = Field(default=None, ge=2)
+    fold: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _leaves_a_test_part(self) -> SplitConfig:
@@ -37,7 +49,42 @@ class SplitConfig(Config):
             raise ValueError("train + valid must be below 1, so that there are test rows")
         return self
 
+    @model_validator(mode="after")
+    def _known_folds(self) -> SplitConfig:
+        if self.key is not None and self.by != "user":
+            raise ValueError("`key` is for a split by user; set `by: user`")
+        if self.fold is not None and (self.folds is None or self.fold >= self.folds):
+            raise ValueError(f"there is no fold {self.fold}; folds have the numbers from 0 to `folds` - 1")
+        if self.folds is not None and self.by == "time":
+            raise ValueError(f"{_NO_FOLDS}; set `by: user` or `by: random`")
+        return self
 
+    @property
+    def all_folds(self) -> bool:
+        """Whether the rows are divided several times."""
+        return self.folds is not None and self.fold is None
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Shares of the training and of the validation rows."""
+        others = 1.0 if self.folds is None else (1.0 - 1.0 / self.folds) / (self.train + self.valid)
+        return self.train * others, self.valid * others
+
+    def need_one_fold(self) -> None:
+        """Check that the rows are divided once.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        if self.all_folds:
+            raise ConfigError(
+                f"key 'split.folds': {self.folds} folds divide the rows {self.folds} times",
+                hint="Set split.fold to the number of one fold, or let `ctrkit train` train them all",
+            )
+
+
+# Places of users: the largest whole numbers that 64-bit floats tell apart.
+_BITS = 53
 # A part whose share differs from the requested share by more than this has a note.
 _APART = 0.05
 
@@ -50,8 +97,8 @@ class Split:
         train: training rows.
         valid: validation rows.
         test: test rows.
-        by: "time" or "random".
-        boundaries: the first time stamps of validation and test; None for a random split.
+        by: "time", "random" or "user".
+        boundaries: the first time stamps of validation and test; None for other splits.
         later: the number of test rows after those of which the parts are shares.
     """
 
@@ -75,15 +122,22 @@ class Split:
         return {"by": self.by, **sizes, "boundaries": list(self.boundaries) if self.boundaries else None}
 
     def note(self, config: SplitConfig) -> str | None:
-        """A note where ties of time stamps give parts of other sizes than requested; otherwise None."""
+        """A note where rows that stay together give parts of other sizes than requested; otherwise None."""
         rows = self.train.size + self.valid.size + self.test.size - self.later
         got = (self.train.size / rows, self.valid.size / rows)
-        if max(abs(got[0] - config.train), abs(got[1] - config.valid)) <= _APART:
+        train, valid = config.shares
+        if max(abs(got[0] - train), abs(got[1] - valid)) <= _APART:
             return None
+        why = "All rows of a user stay" if self.by == "user" else "Many rows share a time stamp and stay"
         return (
-            f"Many rows share a time stamp and stay together: {got[0]:.0%} of rows are for training and"
-            f" {got[1]:.0%} for validation, not {config.train:.0%} and {config.valid:.0%} as requested."
+            f"{why} together: {got[0]:.0%} of rows are for training and"
+            f" {got[1]:.0%} for validation, not {train:.0%} and {valid:.0%} as requested."
         )
+
+
+def key_of(spec: FeatureSpec, config: SplitConfig) -> str | None:
+    """The column of users by which rows are divided; None for other splits."""
+    return (config.key or spec.group) if config.by == "user" else None
 
 
 def split_rows(
@@ -94,12 +148,15 @@ def split_rows(
     file: str | None = None,
     until: float | None = None,
 ) -> Split:
-    """Divide a table's rows, by the time stamp that the spec names (see `split_table`).
+    """Divide a table's rows, by the time stamp or the users that the spec names (see `split_table`).
 
     The outcomes of a row that stands for many impressions stay together.
     """
+    key = key_of(spec, config)
+    if key in spec.labels.values():
+        raise ConfigError(f"key 'split.key': '{key}' is a label", hint="Name the column of users")
     groups = None if spec.impressions is None else same_row(spec, table)
-    return split_table(spec.timestamp, config, table, seed, file, groups, until)
+    return split_table(spec.timestamp, config, table, seed, file, groups, until, key)
 
 
 def split_table(
@@ -110,6 +167,7 @@ def split_table(
     file: str | None = None,
     groups: Integers | None = None,
     until: float | None = None,
+    key: str | None = None,
 ) -> Split:
     """Divide a table's rows.
 
@@ -127,13 +185,18 @@ def split_table(
         groups: the group of each row, which a random split keeps whole, [N]; None to divide single rows.
         until: a split by time takes the shares of the rows up to this time, unix seconds; later rows are test
             rows. None for all rows.
+        key: the column of users; None if there is none.
 
     Raises:
-        DataError: a part would be empty, or the time stamp is missing.
+        ConfigError: rows are divided several times, or in folds by time.
+        DataError: a part would be empty, or the column of times or users is missing or faulty.
     """
+    config.need_one_fold()
     by = config.by if config.by != "auto" else "time" if timestamp else "random"
-    boundaries, later = None, 0
+    boundaries, later, what = None, 0, f"{table.height} rows"
     if by == "time":
+        if config.folds is not None:
+            raise ConfigError(f"key 'split.folds': {_NO_FOLDS}", hint="Set split.by=user or split.by=random")
         if timestamp is None:
             raise DataError(
                 "a split by time needs `timestamp` in the feature spec",
@@ -147,25 +210,19 @@ def split_table(
         later = time.size - divided.size
         boundaries = first_valid, first_test = _cuts(divided, config, file, timestamp)
         part = (time >= first_valid).astype(np.int8) + (time >= first_test).astype(np.int8)
+    elif by == "user":
+        users = _users(key, table, file, groups)
+        what = f"{distinct(users).size} users"
+        part = parts_of_users(users, config, seed)
     else:
-        order = _shuffled(table.height, seed, groups)
-        cuts = (np.array([config.train, config.train + config.valid]) * table.height).round().astype(np.int64)
-        part = np.empty(table.height, dtype=np.int8)
-        for index, rows in enumerate(np.split(order, cuts)):
-            part[rows] = index
-        if groups is not None:
-            # A group is in the part of its row that comes last.
-            _, unit = np.unique(groups, return_inverse=True)
-            last = np.zeros(unit.max() + 1, dtype=np.int8)
-            np.maximum.at(last, unit, part)
-            part = last[unit]
+        part = _parts(_shuffled(table.height, seed, groups), table.height, config)
     train, valid, test = (np.flatnonzero(part == index) for index in range(3))
     for name, rows in (("training", train), ("validation", valid), ("test", test)):
         if rows.size == 0:
             raise DataError(
-                f"with {table.height} rows the split leaves no {name} rows",
+                f"with {what} the split leaves no {name} rows",
                 file=file,
-                hint="Give more rows or other shares",
+                hint=f"Give more {what.split()[1]} or other shares",
             )
     return Split(train, valid, test, by, boundaries, later)
 
@@ -188,9 +245,61 @@ def _cuts(time: Floats, config: SplitConfig, file: str | None, column: str) -> t
 
 
 def _shuffled(rows: int, seed: int, groups: Integers | None) -> Integers:
-    """All rows in random order; rows of one group stand beside each other."""
+    """The place of each row in a random order; all rows of a group have the place of the last of them."""
     random = np.random.default_rng(seed)
+    place = np.empty(rows, dtype=np.int64)
     if groups is None:
-        return random.permutation(rows)
+        place[random.permutation(rows)] = np.arange(rows)
+        return place
     _, unit = np.unique(groups, return_inverse=True)
-    return np.argsort(random.permutation(unit.max() + 1)[unit], kind="stable")
+    shuffled = random.permutation(unit.max() + 1)[unit]
+    place[np.argsort(shuffled, kind="stable")] = np.arange(rows)
+    last = np.zeros(unit.max() + 1, dtype=np.int64)
+    np.maximum.at(last, unit, place)
+    return last[unit]
+
+
+def _parts(place: Integers, places: int, config: SplitConfig) -> NDArray[np.int8]:
+    """The part of each row, 0 for training, 1 for validation, 2 for test, by its place.
+
+    The last places are test rows. The places of a fold are moved to the end, and those after it to the start.
+
+    Args:
+        place: the place of each row, from 0 to `places` - 1.
+        places: number of places.
+        config: how to divide.
+    """
+    first, second = np.round(np.array([config.train, config.train + config.valid]) * places)
+    if config.folds is not None and config.fold is not None:
+        start, end = np.round(np.array([config.fold, config.fold + 1]) / config.folds * places)
+        place, second = (place - int(end)) % places, places - (end - start)
+        first = np.round(config.train / (config.train + config.valid) * second)
+    found: NDArray[np.int8] = (place >= first).astype(np.int8) + (place >= second).astype(np.int8)
+    return found
+
+
+def parts_of_users(users: Words, config: SplitConfig, seed: int) -> NDArray[np.int8]:
+    """The part of each row by a hash of its user, [n]: 0 for training, 1 for validation, 2 for test.
+
+    Args:
+        users: a key of each row's user, equal for equal users alone, [n].
+        config: how to divide.
+        seed: random seed.
+    """
+    place = mixed(mixed(users + np.uint64(seed)) + GOLDEN) >> np.uint64(64 - _BITS)
+    return _parts(place.astype(np.int64), 1 << _BITS, config)
+
+
+def _users(key: str | None, table: pl.DataFrame, file: str | None, groups: Integers | None) -> Words:
+    """A key of each row's user, [n]: a hash of its text, or a number of its own where there is none."""
+    if key is None:
+        raise DataError(
+            "a split by user needs a column of users",
+            file=file,
+            hint="Set `split.key`, or `features.group`, to the name of the column",
+        )
+    require_columns(table, (key,), file)
+    text = ids_as_text(table[key], file)
+    users, none = text_hashes(text), np.flatnonzero(text.is_null().to_numpy())
+    users[none] = mixed((none if groups is None else groups[none]).astype(np.uint64) + GOLDEN)
+    return users

@@ -30,7 +30,7 @@ MANY_UNITS = 50.0
 _ROUNDING = 1e-12
 
 MetricIntervalMethod: TypeAlias = Literal[
-    "linearised", "quadratic form", "bootstrap", "scaled Poisson", "bound", "seeds"
+    "linearised", "quadratic form", "bootstrap", "scaled Poisson", "bound", "seeds", "folds"
 ]
 
 

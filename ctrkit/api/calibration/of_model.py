@@ -92,7 +92,7 @@ def _divided(model: Model, opened: LabelledTable, seed: int) -> tuple[Integers, 
     rows = np.arange(opened.table.height)
     if seen is not None:
         rows = rows[seen.others("calibration", opened.file)]
-    halves = opened.config.split.model_copy(update={"train": 0.5, "valid": 0.25})
+    halves = opened.config.split.model_copy(update={"train": 0.5, "valid": 0.25, "folds": None, "fold": None})
     until = opened.settled_until
     split = split_rows(opened.config.features, halves, opened.table[rows], seed, opened.file, until)
     fitted, judged = rows[split.train], rows[np.concatenate([split.valid, split.test])]

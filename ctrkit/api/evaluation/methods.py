@@ -20,7 +20,7 @@ from ctrkit.arrays import Floats
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError, DataError, TrainingWarning
 from ctrkit.evaluation.methods import MethodDifference, compare_methods
-from ctrkit.progress import OnStep
+from ctrkit.progress import OnStep, stage
 from ctrkit.tables import TableLike
 from ctrkit.training import predict
 
@@ -97,14 +97,10 @@ def compare_trainings(
         others = training_rows(second, table, file, Notes())
         _need_same_rows(rows, others)
         runs = ((config, rows), (second, others))
-        steps = 100 * len(runs) * len(seeds)
 
         def logits(method: int, at: int) -> Floats:
-            begun = 100 * (method * len(seeds) + at)
-
-            def step(done: int, total: int, what: str) -> None:
-                on_step(begun + 100 * done // max(total, 1), steps, f"seed {seeds[at]}, {what}")
-
+            stages = len(runs) * len(seeds)
+            step = stage(on_step, method * len(seeds) + at, stages, f"seed {seeds[at]}")
             return _trained_logits(*runs[method], seeds[at], step)
 
         first, last = (np.stack([logits(method, at) for at in range(len(seeds))]) for method in (0, 1))

@@ -25,7 +25,7 @@ from ctrkit.data.fingerprints import event_hashes, field_hashes, row_hashes, see
 from ctrkit.data.labels import Groups, read_weights
 from ctrkit.data.learning import Learning
 from ctrkit.data.raw_table import ROWS, RawTable, Samples, states_of_vectors
-from ctrkit.data.split import Split, split_rows
+from ctrkit.data.split import Split, key_of, split_rows
 from ctrkit.data.store import PARTS, Store, open_store, writing
 from ctrkit.data.unlike import spread, unknown_by_part
 from ctrkit.errors import RunError
@@ -100,7 +100,7 @@ def prepare_rows(
     """
     spec, state = config.features, raw.state()
     labels = (*spec.labels.values(), *columns_read(config.delays)) if config.delays else ()
-    whole = _narrow(raw, labels, on_step)
+    whole = _narrow(raw, (*labels, key_of(spec, config.split)), on_step)
     late = LateLabels.read(config.delays, spec, whole, raw.file)
     until = None if late is None else late.settled_until
     split = split_rows(spec, config.split, whole, config.seed, raw.file, until)
@@ -177,11 +177,11 @@ def deciding(config: TrainConfig) -> dict[str, Any]:
     return {name: content[name] for name in names}
 
 
-def _narrow(raw: RawTable, late: Sequence[str], on_step: OnStep) -> pl.DataFrame:
-    """The columns that are needed of all rows at once: times, weights, what late labels are read from, and
-    the labels by which outcomes of a row of sums are told; or any one column."""
+def _narrow(raw: RawTable, others: Sequence[str | None], on_step: OnStep) -> pl.DataFrame:
+    """The columns that are needed of all rows at once: times, weights, others that are named, and the labels
+    by which outcomes of a row of sums are told; or any one column."""
     spec = raw.spec
-    held = [name for name in (spec.timestamp, spec.weight, *late) if name is not None]
+    held = [name for name in (spec.timestamp, spec.weight, *others) if name is not None]
     if spec.impressions is not None:
         held += spec.labels.values()
     found = []

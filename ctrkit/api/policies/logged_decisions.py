@@ -9,9 +9,8 @@ import polars as pl
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import Encoder
-from ctrkit.data.split import Split, SplitConfig, split_rows
-from ctrkit.errors import DataError
-from ctrkit.hashing import GOLDEN, mixed
+from ctrkit.data.split import Split, SplitConfig, parts_of_users, split_rows
+from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope import BanditLog, read_bandit_log
 from ctrkit.ope.models.reward_features import context_columns
 from ctrkit.policies import candidate_mask
@@ -97,15 +96,20 @@ def divide(log: BanditLog, config: SplitConfig, seed: int) -> Split:
     """Training, validation and held-out rows: by time, or all rows of a user on one side.
 
     Raises:
+        ConfigError: a column of users is named, or rows are divided several times or in folds by time.
         DataError: when a part would be empty, or time stamps are asked for and missing.
     """
+    config.need_one_fold()
+    if config.key is not None:
+        raise ConfigError(
+            "key 'split.key': the users of a log are those of its own columns", hint="Leave it out"
+        )
     timed = TIME in log.table.columns
     if config.by == "time" or (config.by == "auto" and timed):
         # Only the time stamp of the spec is read; a spec needs some feature.
         spec = FeatureSpec(categorical=(CategoricalFeature(name=ACTION),), timestamp=TIME)
         return split_rows(spec, config, log.table, seed, log.file)
-    place = mixed(mixed(log.units + np.uint64(seed)) + GOLDEN) / np.float64(2**64)  # in [0, 1)
-    part = (place >= config.train).astype(int) + (place >= config.train + config.valid)
+    part = parts_of_users(log.units, config, seed)
     train, valid, test = (np.flatnonzero(part == index) for index in range(3))
     if 0 in (len(train), len(valid), len(test)):
         raise DataError(
