@@ -37,9 +37,6 @@ class Vectors:
     values: NDArray[np.float32]
     rows: NDArray[np.int32] | None = None
 
-    def __len__(self) -> int:
-        return len(self.by_row)
-
     @property
     def by_row(self) -> NDArray[np.float32] | NDArray[np.int32]:
         """What belongs to the rows alone: their vectors, or which ones they have."""

@@ -141,7 +141,7 @@ def test_rows_of_a_batch_and_the_rows_that_are_taken(file: str) -> None:
         np.testing.assert_array_equal(batch.vectors[name].numpy(), expected[name][chosen])
         taken = data.vectors[name].of_rows(chosen)
         both = taken.followed_by(data.vectors[name])
-        assert (len(taken), len(both)) == (4, 506)
+        assert (len(taken.by_row), len(both.by_row)) == (4, 506)
         np.testing.assert_array_equal(both.by_row[:4], taken.by_row)
         np.testing.assert_array_equal(both.by_row[4:], data.vectors[name].by_row)
 
