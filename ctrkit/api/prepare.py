@@ -98,8 +98,8 @@ def prepare(
     other tools. Memory does not grow with the table, but for some 50 bytes a row and the distinct ids.
 
     Args:
-        config: the settings of a training, also the name of a config that ships with ctrkit; features, split
-            and seed are read.
+        config: the settings of a training, also the name of a config that ships with ctrkit; features,
+            delays, split and seed are read.
         data: the table (path, glob or frame), in place of the config's own; by default the sample log.
             Without a config, its columns are read as in `ctrkit.train`.
         out: the folder.

@@ -149,8 +149,8 @@ class Maturity:
             )
         if self.unseen:
             told.append(
-                f"{self.task}: {self.unseen:,} of the training rows' came after the first validation row, so"
-                " training does not know them."
+                f"{self.task}: of {self.unseen:,} training rows it came after the first validation row, so"
+                " training does not know of it."
             )
         return tuple(told)
 
@@ -241,8 +241,8 @@ class LateLabels:
             file: name of the table, for messages.
 
         Raises:
-            DataError: a column is missing or has a wrong value, or an event has no time, or comes before its
-                row.
+            DataError: a column is missing or has a wrong value, an event has no time or comes before its row,
+                or no row has matured by the end of the log.
         """
         if not config:
             return None
@@ -260,6 +260,8 @@ class LateLabels:
             delays[rows] = _delays(one, label, table, rows, times, file)
             come = (times + delays)[rows]
             end = float(max(times.max(), come.max(initial=-np.inf))) if one.end is None else one.end
+            if end - times.min() < one.window:
+                raise _immature("row", task, one.window, end - float(times.min()), file)
             late.append(_Late(task, index, one, end, delays))
         return cls(times, labels, read_weights(spec.weight, table, file), tuple(late), file)
 
@@ -275,7 +277,7 @@ class LateLabels:
             split: the rows of each part; None for a table that no model is trained on.
 
         Raises:
-            DataError: no row has matured, or no training row.
+            DataError: no training row has matured.
         """
         parts = {"all": np.arange(self.times.size)}
         if split is not None:
@@ -304,13 +306,7 @@ class LateLabels:
         counts = one.delays <= window
         column, matured = (counts & (one.delays <= ages)).astype(np.float64), ages >= window
         if not matured[training].any():
-            which = "row" if split is None else "training row"
-            raise DataError(
-                f"no {which} has matured: '{one.task}' may come within {span(window)}, and the first {which}"
-                f" was seen for {span(max(0.0, float(ages[training].max())))} only",
-                file=self.file,
-                hint=f"Give a longer log, a shorter delays.{one.task}.window, or other shares of `split`",
-            )
+            raise _immature("training row", one.task, window, float(ages[training].max()), self.file)
         known, median, weighted = matured.copy(), None, 0
         if split is not None:
             reached = self.labels[training, one.index - 1] == 1 if one.index else np.True_
@@ -353,6 +349,16 @@ def settled(late: Collection[str], data: EncodedTable, tasks: Sequence[str]) -> 
     """
     first = next((index for index, task in enumerate(tasks) if task in late), len(tasks))
     return data if first == len(tasks) else replace(data, labels=data.labels[:, :first])
+
+
+def _immature(which: str, task: str, window: float, seen: float, file: str | None) -> DataError:
+    """The error of a table without any row that could be used."""
+    return DataError(
+        f"no {which} has matured: '{task}' may come within {span(window)}, and the first {which} was seen for"
+        f" {span(max(0.0, seen))} only",
+        file=file,
+        hint=f"Give a longer log, a shorter delays.{task}.window, or other shares of `split`",
+    )
 
 
 def _delays(

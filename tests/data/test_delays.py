@@ -198,10 +198,9 @@ def test_faulty_delays_are_named(column: str, row: int, value: float | None, pro
 
 
 def test_a_log_without_matured_rows_is_refused() -> None:
-    labels = LateLabels.read(late(window="40d"), SPEC, log(), None)
-    assert labels is not None
-    with pytest.raises(DataError, match="no row has matured"):
-        labels.outcomes(None)
+    for settings in ({"window": "40d"}, {"end": 5}):
+        with pytest.raises(DataError, match="no row has matured"):
+            LateLabels.read(late(**settings), SPEC, log(), None)
     labels = LateLabels.read(late(window="15d", end=1.7e9 + 20 * DAY), SPEC, log(), None)
     assert labels is not None
     with pytest.raises(DataError, match="no training row has matured"):
