@@ -132,6 +132,7 @@ def test_results_are_the_same_bit_for_bit_on_any_number_of_threads(histories: in
             assert all(torch.equal(a, b) for a, b in zip(results(), expected, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 2, 4, 5, 6), (2, 2, 3, 1, 1)])
 def test_the_operator_keeps_its_promises_to_torch(shape: tuple[int, int, int, int, int]) -> None:
     torch.library.opcheck(attention_operator, tuple(operands(*shape)))

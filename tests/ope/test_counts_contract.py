@@ -378,7 +378,16 @@ class Watched(LocalEngine):
             yield found
 
 
-@pytest.mark.parametrize("kind", ["plain", "slates", "loggers", "features", "outcomes", "segments"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "plain",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in ("slates", "loggers", "features", "outcomes", "segments")
+        ),
+    ],
+)
 def test_memory_grows_with_users_and_not_with_rows(kind: str) -> None:
     sizes = []
     for rows, users in ((1_500, 15), (3_000, 15), (3_000, 30)):
@@ -530,6 +539,7 @@ def thinned(seed: int, rows: int) -> pl.DataFrame:
     return whole.drop("user_id").filter(pl.Series(kept)).with_columns(p_drop=0.9 * (1 - pl.col("reward")))
 
 
+@pytest.mark.slow
 def test_every_estimator_tells_the_truth_of_a_thinned_log() -> None:
     """With 20,000 decisions of which 2,500 rows are left; the truth is that of all of them."""
     log = read_bandit_log(thinned(8, 20_000))

@@ -110,7 +110,9 @@ def coverage(
     return float(held[0] / logs), float(held[1] / logs)
 
 
-@pytest.mark.parametrize(("seeds", "confidence"), [(2, 0.5), (3, 0.8), (20, 0.95)])
+@pytest.mark.parametrize(
+    ("seeds", "confidence"), [(2, 0.5), (3, 0.8), pytest.param(20, 0.95, marks=pytest.mark.slow)]
+)
 def test_resamples_of_a_log_tell_how_far_the_log_may_be_off(seeds: int, confidence: float) -> None:
     # Give or take the up to 0.9 % of 3000 logs; with 200 rows the bootstrap is a little short.
     for held in coverage("resamples", seeds, confidence):

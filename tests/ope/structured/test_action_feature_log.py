@@ -180,6 +180,7 @@ def test_dropped_rows_count_as_many() -> None:
     np.testing.assert_allclose([one.value for one in found], [one.value for one in should], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth() -> None:
     covered = Counter[str]()
     for seed in range(60):

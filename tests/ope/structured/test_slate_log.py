@@ -217,6 +217,7 @@ def test_estimates_are_those_of_the_simulated_truth() -> None:
     assert abs(found["iips"].value - truth) > 0.02
 
 
+@pytest.mark.slow
 def test_intervals_cover() -> None:
     covered = np.zeros(2)
     for seed in range(60):
