@@ -115,6 +115,7 @@ class Embedded(nn.Module):
     """Embeddings with lazy averages, and two towers."""
 
     device = torch.device("cpu")
+    encodes_history = False
 
     def __init__(self) -> None:
         super().__init__()
