@@ -2,6 +2,7 @@
 
     python benchmarks/data.py history-join [--impressions 10000000] [--events 50000000] [--users 1000000]
     python benchmarks/data.py prepare | feed        (see benchmarks/data_prepare.py)
+    python benchmarks/data.py histories             (see benchmarks/data_histories.py)
 
 `history-join` gives each impression the newest event of its user at an earlier second: the as-of join that
 all three know. ctrkit also lists the newest 50 items of each impression, which needs more than an as-of join.
@@ -19,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
+import data_histories
 import data_prepare
 import numpy as np
 import polars as pl
@@ -178,6 +180,7 @@ def history_join(
 
 app.command()(data_prepare.prepare)
 app.command()(data_prepare.feed)
+app.command()(data_histories.histories)
 
 
 @app.callback()

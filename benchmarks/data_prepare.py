@@ -149,13 +149,13 @@ class Watch(threading.Thread):
         self.join()
 
 
-def measured(name: str, folder: Path) -> dict[str, Any]:
+def measured(name: str, way: Callable[..., None], *given: Any) -> dict[str, Any]:
     """Time and memory of one way, in a new process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         watch = Watch(pool.submit(os.getpid).result())
         watch.start()
         begun = time.perf_counter()
-        pool.submit(WAYS[name], folder).result()
+        pool.submit(way, *given).result()
         seconds = time.perf_counter() - begun
         watch.stop()
     return {"way": name, "seconds": seconds, "processor": watch.seconds, "gigabytes": watch.gigabytes}
@@ -177,7 +177,7 @@ def prepare(
             del log
         found = []
         for name in only or WAYS:
-            found.append(measured(name, home))
+            found.append(measured(name, WAYS[name], home))
             print(json.dumps(found[-1]), flush=True)
     shown = Table("way", "time", "processor time", "peak memory", title=f"{rows:,} rows of 40 columns")
     for one in found:

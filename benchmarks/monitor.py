@@ -31,9 +31,9 @@ from ctrkit.metrics import auc, log_loss
 from ctrkit.models import build_model, model_config
 from ctrkit.nn.batches import Batch
 from ctrkit.training import TrainingConfig, predict
-from ctrkit.training.loop import epoch_order
 from ctrkit.training.objectives import LossConfig, Objective
 from ctrkit.training.optimizers import build_optimizer, clip_gradients
+from ctrkit.training.order import epoch_order
 
 LOSSES: dict[str, dict[str, Any]] = {
     "log loss": {},

@@ -16,7 +16,7 @@ from ctrkit.arrays import Integers, rows_of
 from ctrkit.data.bags import first_values, first_weights, padded
 from ctrkit.data.bins import Bins
 from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID, Bag, FeatureMap, VectorField
-from ctrkit.data.histories import Histories
+from ctrkit.data.histories import Histories, Ids
 from ctrkit.data.ids import Buckets, Vocabulary, as_lists, unseen_ids
 from ctrkit.data.labels import read_groups, read_labels, read_values, read_weights
 from ctrkit.data.learning import Learning
@@ -216,17 +216,22 @@ class Encoder:
         """Sentences on how rows differ from the training rows (see `ctrkit.data.unlike`)."""
         return unlike(self, table)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Embedding table -> the number of its ids, padding and unknown included."""
+        values = {name: len(values) for name, values in self.vocabularies.items()}
+        return {name: size + FIRST_ID for name, size in {**values, **self.spec.buckets}.items()}
+
     def feature_map(self) -> FeatureMap:
         """What a model must know about the encoded rows."""
         spec = self.spec
-        sizes = {**{name: len(values) for name, values in self.vocabularies.items()}, **spec.buckets}
         shared = {s.shares for s in spec.sequences if s.shares is not None}
         target = (
             spec.target or tuple(f.name for f in spec.categorical if f.name in shared) or spec.static_features
         )
         profile = spec.profile or tuple(name for name in spec.static_features if name not in target)
         return FeatureMap(
-            tables={name: size + FIRST_ID for name, size in sizes.items()},
+            tables=self.sizes,
             categorical={f.name: f.name for f in spec.categorical},
             numeric=tuple(f.name for f in spec.numeric),
             centres={name: scale.centre for name, scale in self.scales.items() if scale.centre},
@@ -263,7 +268,7 @@ class Encoder:
         labels: bool = True,
         static: bool = True,
         sequences: bool = True,
-        events: Mapping[str, NDArray[np.int32]] | None = None,
+        events: Mapping[str, Ids] | None = None,
     ) -> EncodedTable:
         """Encode a table.
 
@@ -405,18 +410,26 @@ class Encoder:
         values, counts = first_values(table, bag, file)
         return padded(self.ids(bag.shares or bag.name, values, file), counts, bag.max_length)
 
-    def event_ids(self, events: Mapping[str, pl.Series]) -> dict[str, NDArray[np.int32]]:
+    def event_ids(self, events: Mapping[str, pl.Series]) -> dict[str, Ids]:
         """Sequence -> the ids of its events, for those whose events stand apart from the rows."""
         found = {}
         for sequence in self.spec.sequences:
             if (values := events.get(sequence.name)) is not None:
-                table = sequence.shares or sequence.name
                 slices = (values.slice(start, _EVENTS) for start in range(0, max(values.len(), 1), _EVENTS))
-                found[sequence.name] = np.concatenate([self.ids(table, some) for some in slices])
+                found[sequence.name] = np.concatenate([self._event_ids(sequence, some) for some in slices])
         return found
 
+    def _event_ids(self, sequence: SequenceFeature, values: pl.Series, file: str | None = None) -> Ids:
+        """Ids of events, in the smallest type that holds all ids of their table."""
+        table = sequence.shares or sequence.name
+        ids, most = self.ids(table, values, file), self.sizes[table] - 1
+        # Only in a table that is shared are ids negative.
+        if table in self.shared or most > np.iinfo(np.uint16).max:
+            return ids
+        return ids.astype(np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16)
+
     def _histories(
-        self, table: pl.DataFrame, events: Mapping[str, NDArray[np.int32]], file: str | None
+        self, table: pl.DataFrame, events: Mapping[str, Ids], file: str | None
     ) -> dict[str, Histories]:
         """All sequences, aligned event by event."""
         width = max((s.max_length for s in self.spec.sequences), default=0)
@@ -435,7 +448,7 @@ class Encoder:
         """The newest ids of a list column."""
         newest = lists.list.tail(sequence.max_length)
         events = newest.filter(newest.list.len() > 0).explode()
-        ids = self.ids(sequence.shares or sequence.name, events, file)
+        ids = self._event_ids(sequence, events, file)
         return Histories.of_lists(ids, newest.list.len().fill_null(0).to_numpy(), width)
 
 

@@ -6,9 +6,9 @@ events lie side by side, oldest first, and a row has the end and the length of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -20,6 +20,8 @@ from ctrkit.data.feature_map import PADDING_ID
 from ctrkit.errors import DataError
 
 RowIndex: TypeAlias = Integers | slice
+# Ids of events: an action or a bucket of times needs one byte.
+Ids: TypeAlias = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,19 @@ class Histories:
     """One sequence of n rows. `histories[rows]` gives some of them as padded lists.
 
     Attributes:
-        ids: int32 [E], the events of all rows.
+        ids: [E], the events of all rows.
         ends: int64 [n], the place behind the newest event of each row.
         lengths: int32 [n], how many events each row knows, at most `width`.
         width: L, the length of padded lists.
     """
 
-    ids: NDArray[np.int32]
+    ids: Ids
     ends: NDArray[np.int64]
     lengths: NDArray[np.int32]
     width: int
 
     @classmethod
-    def of_lists(cls, ids: NDArray[np.int32], lengths: Integers, width: int) -> Histories:
+    def of_lists(cls, ids: Ids, lengths: Integers, width: int) -> Histories:
         """Histories of rows that bring a list each. A list that continues the one before shares its events.
 
         Args:
@@ -60,10 +62,10 @@ class Histories:
         ends = np.empty(known.size, dtype=np.int64)
         kept = np.empty_like(events)
         size = _share(events, known, kept, ends, np.empty(width + 1, dtype=np.int64))
-        return cls(kept[:size].copy() if size < kept.size else kept, ends, known, width)
+        return cls(kept[:size].astype(ids.dtype), ends, known, width)
 
     @classmethod
-    def of_pointers(cls, ids: NDArray[np.int32], pointers: pl.Series, most: int, width: int) -> Histories:
+    def of_pointers(cls, ids: Ids, pointers: pl.Series, most: int, width: int) -> Histories:
         """Histories of rows whose cells point at events.
 
         Args:
@@ -119,33 +121,27 @@ class Histories:
         return Histories(self.ids, self.ends[rows], self.lengths[rows], self.width)
 
 
-def distinct(histories: Mapping[str, Histories], rows: RowIndex) -> tuple[Indices, Indices]:
-    """Rows with distinct histories, of which all others have one.
-
-    Args:
-        histories: the sequences of a table.
-        rows: n of its rows.
-
-    Returns:
-        places among the rows, [U], and for each row which of them has its history, [n].
-    """
-    keys = [key[rows] for one in histories.values() for key in (one.ends, one.lengths)]
-    _, first, place = np.unique(np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True)
-    return first, place.ravel()
-
-
-@kernel("i8(i4[::1], i8[::1], i4[::1], i4[:, ::1])", "ends: N; lengths: N; found: N L")
-def _fill(ids: NDArray[np.int32], ends: Indices, lengths: NDArray[np.int32], found: NDArray[np.int32]) -> int:
+@kernel(
+    lambda: [f"i8({kind}[::1], i8[::1], i4[::1], i4[:, ::1])" for kind in ("i4", "u2", "u1")],
+    "ends: N; lengths: N; found: N L",
+)
+def _fill(ids: Ids, ends: Indices, lengths: NDArray[np.int32], found: NDArray[np.int32]) -> int:
     """The loop of `Histories.__getitem__`; how many rows point at events that are there."""
     rows, width = ends.size, found.shape[1]
     for row in range(rows):
-        length, end = lengths[row], ends[row]
+        length, end = np.int64(lengths[row]), ends[row]
         if length < 0 or length > width or length > end or end > ids.shape[0]:
             return row
+        # Slices, of which the compiler sees that they are consecutive.
+        padding, known, events = (
+            found[row, : width - length],
+            found[row, width - length :],
+            ids[end - length : end],
+        )
         for place in range(width - length):
-            found[row, place] = PADDING_ID
+            padding[place] = PADDING_ID
         for place in range(length):
-            found[row, width - length + place] = ids[end - length + place]
+            known[place] = events[place]
     return rows
 
 

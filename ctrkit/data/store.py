@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ctrkit.array_files import read_arrays, write_arrays
 from ctrkit.data.encoder import EncodedTable, Encoder, add_to_digest
-from ctrkit.data.histories import Histories
+from ctrkit.data.histories import Histories, Ids
 from ctrkit.data.split import Split
 from ctrkit.data.versions import version_of
 from ctrkit.errors import DataError, RunError
@@ -94,7 +94,7 @@ class StoreWriter:
         self._written: dict[str, _ArrayFile] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         # The events that were written last, and where they begin.
-        self._events: dict[str, tuple[NDArray[np.int32], int]] = {}
+        self._events: dict[str, tuple[Ids, int]] = {}
         self._done = 0
 
     def add(self, data: EncodedTable) -> None:
@@ -147,7 +147,7 @@ class StoreWriter:
             "record": dict(record),
         }
 
-    def _start_of(self, name: str, events: NDArray[np.int32]) -> int:
+    def _start_of(self, name: str, events: Ids) -> int:
         """Where the events of a sequence begin. They are written unless the rows before have the same."""
         if name not in self._events or self._events[name][0] is not events:
             self._events[name] = events, self._written[name].size if name in self._written else 0

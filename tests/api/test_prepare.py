@@ -162,6 +162,7 @@ def test_derived_histories_are_stored_once_and_train_as_in_memory(tmp_path: Path
     # A user's events once; a gap is a row's own.
     assert stored["seen"].ids.size == stored["sites"].ids.size < ROWS < stored["gap"].ids.size
     assert int(stored["seen"].lengths.sum()) > 2 * ROWS
+    assert [one.ids.dtype for one in stored.values()] == [np.int32, np.uint8, np.uint8]
 
 
 DERIVING = {

@@ -433,6 +433,25 @@ def test_unknown_ids_keep_their_identity_only_where_a_history_shares_them() -> N
     np.testing.assert_array_equal(rows_of_tables(history), np.where(history < 0, 1, history))
 
 
+@pytest.mark.parametrize(
+    ("hashed", "kind"), [({}, np.uint8), ({"buckets": 3000}, np.uint16), ({"buckets": 2**17}, np.int32)]
+)
+def test_ids_of_events_take_the_bytes_that_they_need(hashed: dict[str, int], kind: type) -> None:
+    spec = FeatureSpec.model_validate(
+        {
+            "categorical": [{"name": "ad"}],
+            "sequences": [{"name": "seen", "min_count": 1, "max_length": 4, **hashed}],
+        }
+    )
+    lists = [[f"s{(7 * row + place) % 90}" for place in range(row % 5)] for row in range(200)]
+    table = pl.DataFrame({"ad": ["a", "b"] * 100, "click": [0, 1] * 100, "seen": lists})
+    encoder = Encoder.fit(spec, table)
+    found = encoder.encode(table).sequences["seen"]
+    assert found.ids.dtype == kind
+    for row, one in zip(lists, found[:], strict=True):
+        assert one[4 - len(row) :].tolist() == encoder.ids("seen", pl.Series(row, dtype=pl.String)).tolist()
+
+
 def test_events_count_towards_min_count_and_have_ids() -> None:
     spec = FeatureSpec.model_validate(
         {"categorical": [{"name": "ad", "min_count": 3}], "sequences": [{"name": "seen", "shares": "ad"}]}
