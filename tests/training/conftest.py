@@ -33,7 +33,7 @@ class SmallModel(nn.Module):
         self.bottom = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.1))
         self.heads = nn.ModuleList(nn.Linear(8, 1) for _ in range(3))
 
-    def forward(self, batch: Batch) -> Output:
+    def forward(self, batch: Batch, history: None = None) -> Output:
         fields = self.embedding(batch.categorical[:, 0].long())
         hidden = self.bottom(torch.cat([fields, batch.numeric], dim=1))
         click, conversion, imputation = (head(hidden) for head in self.heads)

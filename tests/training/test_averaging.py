@@ -126,7 +126,7 @@ class Embedded(nn.Module):
         )
         self.heads = nn.Linear(8, 2)
 
-    def forward(self, batch: Batch) -> Output:
+    def forward(self, batch: Batch, history: None = None) -> Output:
         hidden = self.bottom(self.embedding.fields(batch))
         return Output(self.heads(hidden), hidden, {})
 
