@@ -87,7 +87,7 @@ class InputError(CtrkitError):
             file, row = file.place(row)
         self.problem, self.column, self.row, self.hint = problem, column, row, hint
         self.argument = argument
-        self.file = os.fspath(file) if file is not None else None
+        self.file = os.fspath(file) if file else None
         place = [
             part
             for part in (

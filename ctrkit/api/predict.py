@@ -161,7 +161,7 @@ def predict(
                 ranges[name] = min(low, float(p.min())), max(high, float(p.max()))
                 sums[name] = sums.get(name, 0.0) + float(p.sum())
             rows += table.height
-    notes = loaded.encoder.unlike(sample.rows)
+    notes = (*loaded.encoder.unlike(sample.rows), *loaded.warnings_of_use)
     for note in notes:
         warnings.warn(note, DataWarning, stacklevel=3)
     raw = [task for task in loaded.tasks if task not in loaded.calibrators]

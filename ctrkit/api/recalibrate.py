@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from ctrkit.api.keywords import takes_settings
-from ctrkit.api.models.labelled import labelled_rows, training_overlap
+from ctrkit.api.models.labelled import labelled_rows, need_base_rate, training_overlap
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_calibrators import TaskCalibrator
 from ctrkit.api.models.task_rows import task_rows
@@ -130,6 +130,7 @@ def _recalibrated(
             file=opened.file,
             hint="Give later rows, or use `ctrkit calibrate`",
         )
+    need_base_rate(opened)
     time = loaded.spec.timestamp
     notes = list(opened.remarks)
     order = np.arange(opened.table.height)

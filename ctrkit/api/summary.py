@@ -116,11 +116,12 @@ def _preparation(content: dict[str, Any]) -> SummaryRows:
 
 
 def _training(content: dict[str, Any]) -> SummaryRows:
+    sampled = " with sampled negatives: no probabilities" if content.get("sampled_metrics") else ""
     return [
         (
             f"AUC of {task}",
             metrics.get("auc"),
-            f"{metrics['positives']:,} positives of {metrics['rows']:,} test rows",
+            f"{metrics['positives']:,} positives of {metrics['rows']:,} test rows{sampled}",
         )
         for task, metrics in content["metrics"].items()
     ]

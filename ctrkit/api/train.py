@@ -88,12 +88,18 @@ class TrainingResult(Result):
         """The model, ready to use."""
         return Model(self.artifact)
 
+    @property
+    def sampled_metrics(self) -> bool:
+        """Whether the negatives of the test rows are sampled."""
+        return self.artifact.config["sampling"]["negatives"] is not None
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "model": self.model,
             "data": self.data,
             "rows": self.rows,
             "metrics": self.metrics,
+            "sampled_metrics": self.sampled_metrics,
             "unknown": self.unknown,
             "resumed": self.history.resumed,
             "found": self.found,
@@ -109,7 +115,8 @@ class TrainingResult(Result):
     def report(self) -> Report:
         names = list(dict.fromkeys(name for task in self.metrics.values() for name in task))
         rows = tuple((task, *map(values.get, names)) for task, values in self.metrics.items())
-        tables = (Table("Test rows, before calibration", ("task", *names), rows), *_unknown(self.unknown))
+        which = "Test rows with sampled negatives" if self.sampled_metrics else "Test rows"
+        tables = (Table(f"{which}, before calibration", ("task", *names), rows), *_unknown(self.unknown))
         if self.maturity:
             tables = (*tables, maturity_table(self.maturity))
         if self.folds:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from polars.selectors import enum
 
-from ctrkit.arrays import Integers
+from ctrkit.arrays import Floats, Integers
 from ctrkit.data.aggregates import one_row_an_outcome
 from ctrkit.data.derive.windows import lists_at
 from ctrkit.errors import DataError, TableName
@@ -36,6 +36,7 @@ class RawRows:
         start: the place of the first row in the whole table.
         done: how much of the source has been read, in rows or bytes.
         total: size of the source in the same unit.
+        counts: by how much each row counts, beside its weight, [n]; None where all count alike.
     """
 
     table: pl.DataFrame
@@ -43,6 +44,7 @@ class RawRows:
     start: int
     done: int
     total: int
+    counts: Floats | None = None
 
     def among(self, rows: Integers) -> Integers:
         """Those of some rows of the whole table, ascending, that are here: their places here."""
@@ -93,7 +95,10 @@ class RawTable:
                 continue
             file = chunk.file
             if self.file is not None and self.origin is not None:
-                file = TableName.of(self.file, [self.file], [-start])
+                whole = self.origin
+                if not isinstance(whole, TableName):
+                    whole = TableName.of(self.file, [self.file], [0])
+                file = whole.after(start)
             require_columns(chunk.table, needed, file)
             table = one_row_an_outcome(spec, chunk.table, file).select(list(dict.fromkeys(columns)))
             if not pointers:

@@ -1,4 +1,4 @@
-"""Which training rows are read: negatives may be thinned, as they are many and say little each."""
+"""Which training rows are read: negatives may be thinned, drawn by their scores, or sampled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import log
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,61 @@ class HardNegativesConfig(Config):
         return self
 
 
+class NegativesConfig(Config):
+    """Negatives for a log of positives alone: each positive gets rows with other items.
+
+    A negative is the positive's row with label 0, another item, and all features that belong to the item.
+    Other features, histories among them, stay as they are. An item is drawn only where the log has had it by
+    the time of the row. It is never the row's own.
+
+    Attributes:
+        per_positive: number of negatives of each positive, drawn independently of each other.
+        by: how an item is drawn: "uniform", all alike; "popularity", in proportion to its positives to the
+            power of `power`; "session", all items of the other rows of its session alike.
+        power: 1 draws items as often as they are taken; 0.75 is that of word2vec (Mikolov et al., NeurIPS
+            2013).
+        corrected: whether a negative drawn by popularity counts by the inverse of its chance, so that losses
+            and metrics are as with uniform negatives: the correction of Bengio and Senécal (IEEE
+            Transactions on Neural Networks 2008), which in a softmax is the logQ correction (Yi et al.,
+            RecSys 2019).
+        item: column of the item; by default that of `features.candidate`, or else the only one that the
+            histories share.
+        features: features that come with the item, as the item's first row has them. By default those of
+            `features.candidate`, and all that are the same in all rows of each item.
+        user: column of the user; by default `features.group`.
+        session: column of the session; by default `features.group`.
+        exclude_known: whether items are left out that the user takes in other rows of the same or an earlier
+            part of the split, even later than the row. So the model is not taught that they are not liked;
+            but it is not told either that the user had not taken them yet. By default where users are known
+            and `by` is not "session".
+        replace_logged: whether rows without the first label are left out, and sampled negatives take their
+            place; otherwise such rows are an error.
+    """
+
+    per_positive: int = Field(default=4, ge=1)
+    by: Literal["uniform", "popularity", "session"] = "uniform"
+    power: float = Field(default=0.75, ge=0.0, le=1.0)
+    corrected: bool = False
+    item: str | None = None
+    features: tuple[str, ...] | None = None
+    user: str | None = None
+    session: str | None = None
+    exclude_known: bool | None = None
+    replace_logged: bool = False
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> NegativesConfig:
+        if self.corrected and self.by != "popularity":
+            raise ValueError("only negatives that are drawn by popularity can be corrected")
+        if self.exclude_known and self.by == "session":
+            raise ValueError(
+                "the items of a session are known; leave out exclude_known, or choose another by"
+            )
+        if self.session is not None and self.by != "session":
+            raise ValueError("a session is read only with by: session")
+        return self
+
+
 class SamplingConfig(Config):
     """Which training and validation rows a training reads.
 
@@ -60,16 +115,20 @@ class SamplingConfig(Config):
             inverse of the number of times that it is read on average, so sums over the rows of an epoch are
             unbiased estimates of those over all rows (Horvitz and Thompson, JASA 1952), and probabilities
             stay those of all rows.
+        negatives: negatives for a log of positives alone; None for a log that has its own.
     """
 
     kept_negatives: float = Field(default=1.0, gt=0.0, le=1.0)
     hard_negatives: HardNegativesConfig | None = None
     balance: dict[str, Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(default_factory=dict)
+    negatives: NegativesConfig | None = None
 
     @model_validator(mode="after")
     def _one_way_of_drawing(self) -> SamplingConfig:
         if self.balance and self.hard_negatives is not None:
             raise ValueError("`balance` and `hard_negatives` both say what an epoch reads; give one of them")
+        if self.negatives is not None and self.kept_negatives < 1.0:
+            raise ValueError("kept_negatives thins logged negatives; with sampled ones set per_positive")
         return self
 
     def shares(self, tasks: Sequence[str]) -> dict[int, float]:

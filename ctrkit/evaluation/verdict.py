@@ -17,7 +17,7 @@ from ctrkit.metrics import MetricInterval
 Decision: TypeAlias = Literal["fit", "fit with limits", "cannot tell", "not fit"]
 Outcome: TypeAlias = Literal["passed", "limit", "cannot tell", "failed"]
 
-SEEN_ROWS = "training rows"
+SEEN_ROWS, SAMPLED = "training rows", "sampled negatives"
 # The worst outcome of all rules decides.
 _DECISIONS: dict[Outcome, Decision] = {
     "failed": "not fit",
@@ -175,6 +175,13 @@ def judge(
     if count < rules.minimum_positives:
         decision = "cannot tell"
     return TaskVerdict(task, decision, tuple(findings))
+
+
+def of_sampled_rows(verdict: TaskVerdict) -> TaskVerdict:
+    """The verdict of rows whose negatives are sampled: they have no base rate that bids could rest on."""
+    text = "The negatives of these rows are sampled, so that nothing tells how frequent positives are."
+    reason = VerdictReason(SAMPLED, "failed", text)
+    return TaskVerdict(verdict.task, "not fit", (reason, *verdict.findings))
 
 
 def _positives(positives: int, count: float, rules: FitRules) -> VerdictReason:

@@ -83,6 +83,8 @@ def opened_auctions(
         notes += (
             "Without a model the candidates have no scores: only the ad of the log's pctr can be bid on.",
         )
+    if scorer is not None:
+        scorer.need_base_rate("bids")
     if scorer is not None and not scorer.calibrators:
         notes += ("The model is not calibrated, which makes bids worse: run `ctrkit calibrate`.",)
     if scorer is not None:

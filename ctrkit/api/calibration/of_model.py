@@ -9,7 +9,13 @@ import numpy as np
 
 from ctrkit.api.calibration.result import CalibrateConfig, CalibrationResult
 from ctrkit.api.calibration.tasks import calibrate_tasks
-from ctrkit.api.models.labelled import LabelledTable, columns_of, labelled_rows, training_overlap
+from ctrkit.api.models.labelled import (
+    LabelledTable,
+    columns_of,
+    labelled_rows,
+    need_base_rate,
+    training_overlap,
+)
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_rows import task_rows
 from ctrkit.api.models.value_calibration import ValueCalibration
@@ -44,6 +50,7 @@ def calibrate_model(
         check_writable(target)
     with rows_not_scores(data):
         opened = labelled_rows(loaded, data)
+    need_base_rate(opened)
     fitted, judged, notes = _divided(loaded, opened, settings.seed)
     fitted, judged = opened.counted(fitted), opened.counted(judged)
     outputs = loaded.outputs_of(opened.encoded)

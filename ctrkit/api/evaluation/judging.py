@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -21,6 +21,7 @@ from ctrkit.evaluation.leaks import Leak
 from ctrkit.evaluation.measures import MEASURES, EvaluationWarning
 from ctrkit.evaluation.task import LabelledRows, TaskEvaluation, evaluate_task
 from ctrkit.evaluation.unknown import UnknownShare
+from ctrkit.evaluation.verdict import of_sampled_rows
 from ctrkit.metrics import MetricInterval
 from ctrkit.metrics.business import business
 from ctrkit.progress import OnStep
@@ -54,6 +55,7 @@ class Predictions:
         methods: the comparison of two methods over seeds, if there is one.
         seen: the share of the rows that the model was trained on; None where it does not matter.
         words: what the predictions are called where they are compared with others.
+        sampled: whether the negatives of the rows are sampled.
     """
 
     model: str
@@ -71,6 +73,7 @@ class Predictions:
     methods: MethodComparison | None = None
     seen: float | None = None
     words: ComparedWords = ARTIFACTS
+    sampled: bool = False
 
 
 def clicks_and_money(
@@ -121,6 +124,8 @@ def judged(of: Predictions, settings: EvaluateConfig, on_step: OnStep) -> Evalua
                 tasks[name] = evaluate_task(
                     name, rows, of.drifts, settings, of.leaks.get(name, ()), of.unknown, of.seen
                 )
+            if of.sampled:
+                tasks[name] = replace(tasks[name], verdict=of_sampled_rows(tasks[name].verdict))
             notes += _undefined(tasks[name])
     if of.value is not None:
         notes += of.value.notes([*of.labels][-1], least)

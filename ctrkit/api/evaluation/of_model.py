@@ -112,6 +112,7 @@ def model_predictions(
         evaluate_values(loaded, rows, settings.confidence),
         methods,
         rows.seen,
+        sampled=rows.sampled,
     )
 
 

@@ -15,7 +15,7 @@ from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome
 from ctrkit.evaluation.task import TaskEvaluation
 from ctrkit.evaluation.unknown import UnknownShare
-from ctrkit.evaluation.verdict import SEEN_ROWS
+from ctrkit.evaluation.verdict import SAMPLED, SEEN_ROWS
 from ctrkit.reports import DrawFigure, Drawings, Report, Table
 from ctrkit.reports.cells import Value, share
 from ctrkit.reports.evaluation_figures import (
@@ -32,7 +32,7 @@ _DRIFTS = 10
 _VALUES = 5
 _ABBREVIATED = {"normalized_entropy": "NE"}
 # The rules whose findings are the same for every task.
-_OF_ALL = ("drift", "unknown items", SEEN_ROWS)
+_OF_ALL = ("drift", "unknown items", SEEN_ROWS, SAMPLED)
 _SLICED = ("auc", "gauc", "normalized_entropy", "pcoc")
 
 

@@ -44,6 +44,7 @@ class HeldOut:
         notes: sentences about the rows, for the report.
         seen: the share of the rows that the model was trained on; None where it does not matter.
         values: the value of each row, 0 where the last label is 0, [N]; None if the spec names none.
+        sampled: whether their negatives are sampled.
     """
 
     table: pl.DataFrame
@@ -56,6 +57,7 @@ class HeldOut:
     notes: tuple[str, ...]
     seen: float | None = None
     values: Floats | None = None
+    sampled: bool = False
 
 
 def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
@@ -81,9 +83,10 @@ def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
         None if opened.encoded.groups is None else opened.encoded.groups[rows],
         training,
         leaks_by_task(model.spec, opened.encoded, rows),
-        (*notes, *opened.remarks),
+        (*notes, *opened.remarks, *model.warnings_of_use),
         seen,
         None if opened.encoded.value is None else opened.encoded.value[rows].astype(np.float64),
+        split is not None and opened.config.sampling.negatives is not None,
     )
 
 

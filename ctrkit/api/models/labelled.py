@@ -16,8 +16,10 @@ from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.delays import LateLabels, Maturity, settled
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.fingerprints import SEEN, rows_seen, share_of_seen, times_digest, times_of
+from ctrkit.data.negatives import counting
+from ctrkit.data.raw_table import RawTable
 from ctrkit.data.split import Split, split_rows
-from ctrkit.errors import DataError
+from ctrkit.errors import DataError, InputError
 from ctrkit.tables import TableLike
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class LabelledTable:
         encoded: the same rows, encoded.
         config: the training config of the model.
         split: how training divided these rows; None where this is not the training table.
-        unlike: sentences on how these rows differ from all that training knew.
+        unlike: sentences on how these rows differ from all that training knew, or from a log.
         maturity: what is known of each label that comes late.
         settled_until: the time up to which all labels are known, unix seconds; None if none comes late.
     """
@@ -146,6 +148,8 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
 
     config = TrainConfig.model_validate(model.artifact.config)
     table, file = read_training_table(config, table_or_own(model, data))
+    if config.sampling.negatives is not None and (log := _with_negatives(model, config, table, file)):
+        return log
     encoded = model.encoder.encode(table, file)
     known = model.artifact.data
     # The times decide which rows were held out; an artifact of an earlier version has no digest of them.
@@ -164,6 +168,45 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
             return LabelledTable(table, file, found, config, split, (), outcomes.maturity, until)
     outcomes, unlike = late.outcomes(None), model.encoder.unlike(table)
     return LabelledTable(table, file, outcomes.of(encoded), config, None, unlike, outcomes.maturity, until)
+
+
+def _with_negatives(
+    model: Model, config: TrainConfig, table: pl.DataFrame, file: str | None
+) -> LabelledTable | None:
+    """The training log with its sampled negatives; None for any other table."""
+    from ctrkit.api.models.negative_rows import SAMPLED_METRICS, sampled_log
+
+    try:
+        split = split_rows(config.features, config.split, table, config.seed, file)
+        sampled = sampled_log(config, RawTable(config.features, table, file), split, table)
+        split = sampled.split(split)
+    except InputError:  # it need not be a log of positives
+        return None
+    if sampled.sources.size != model.artifact.data["rows"]:
+        return None
+    rows = sampled.whole()
+    encoded = counting(model.encoder.encode(rows.table, rows.file), rows.counts)
+    if encoded.fingerprint() != model.artifact.data["fingerprint"]:
+        return None
+    return LabelledTable(rows.table, rows.file, encoded, config, split, (SAMPLED_METRICS,))
+
+
+def need_base_rate(opened: LabelledTable) -> None:
+    """Check that rows tell how frequent the first task is, to a model that was trained on sampled negatives.
+
+    Raises:
+        DataError: its negatives are sampled, or it has none.
+    """
+    if opened.config.sampling.negatives is None:
+        return
+    if opened.split is not None or bool((opened.encoded.labels[:, 0] == 1.0).all()):
+        task, column = next(iter(opened.config.features.labels.items()))
+        raise DataError(
+            f"a log of positives does not tell how frequent {task} is, so nothing can be calibrated on it",
+            file=opened.file,
+            column=column,
+            hint=f"Give a log of impressions with and without {task}",
+        )
 
 
 def seen_in_training(

@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     from ctrkit.training.prediction import Outputs
 
 
+NO_BASE_RATE = (
+    "The model was trained on positives with sampled negatives, so predictions order the items of a row and"
+    " are no probabilities. Calibrate it on a log of impressions to make them so."
+)
+
+
 @dataclass(frozen=True)
 class CandidateScores:
     """A model's scores of every candidate of every row. K is the longest list; missing candidates are NaN.
@@ -123,6 +129,35 @@ class Model:
         return self.spec.tasks
 
     @property
+    def has_base_rate(self) -> bool:
+        """Whether predictions are probabilities. Those of a log of positives, whose negatives were sampled,
+        are not before the first task is calibrated."""
+        sampling = self.artifact.config.get("sampling", {})
+        return sampling.get("negatives") is None or self.tasks[0] in self.calibrators
+
+    @property
+    def warnings_of_use(self) -> tuple[str, ...]:
+        """What whoever reads predictions must know; empty where they are what they are called."""
+        return () if self.has_base_rate else (NO_BASE_RATE,)
+
+    def need_base_rate(self, use: str) -> None:
+        """Check that predictions are probabilities.
+
+        Args:
+            use: what reads them, in the plural, for the message.
+
+        Raises:
+            ArtifactError: they are not.
+        """
+        if not self.has_base_rate:
+            raise ArtifactError(
+                f"the model was trained on positives with sampled negatives, and {use} need probabilities:"
+                " its predictions only order the items of a row",
+                hint="Calibrate it with `ctrkit calibrate` on a log of impressions with and without"
+                f" {self.tasks[0]}",
+            )
+
+    @property
     def policy(self) -> PolicyConfig:
         """The policy of the artifact."""
         return policy_config(self.artifact.policy)
@@ -156,7 +191,8 @@ class Model:
         """Calibrated probabilities, one column for each task, given the task before it.
 
         `click` is p(click), `conversion` is p(conversion | click); multiply them for p(conversion). Before
-        `ctrkit calibrate` the probabilities are uncalibrated.
+        `ctrkit calibrate` the probabilities are uncalibrated. Those of a model of sampled negatives are then
+        no probabilities at all (`has_base_rate`).
 
         If the feature spec names a value, `value` is its expectation given the last task, and
         `impression_value` is the product of all columns before it: the expected value of an impression.
@@ -169,10 +205,11 @@ class Model:
 
         Warns:
             DataWarning: the rows are unlike the training rows: almost all ids of a column are unknown, or
-                numbers are far outside the training range and are clipped.
+                numbers are far outside the training range and are clipped; or predictions are no
+                probabilities.
         """
         table, file = self.rows.read(frame, may_be_empty=True)
-        for note in self.encoder.unlike(table):
+        for note in (*self.encoder.unlike(table), *self.warnings_of_use):
             warnings.warn(note, DataWarning, stacklevel=2)
         columns = self.predictions(self.encoder.encode(table, file, labels=False))
         if type(frame).__module__.startswith("pandas"):

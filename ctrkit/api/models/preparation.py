@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.api.models.before_training import Notes, group_notes
+from ctrkit.api.models.negative_rows import notes_on, sampled_log
 from ctrkit.api.models.profile import training_profile
 from ctrkit.api.models.training_config import TrainConfig, training_place
 from ctrkit.api.models.training_rows import counted_rows
@@ -24,6 +25,7 @@ from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import event_hashes, field_hashes, row_hashes, seen_by, times_digest, times_of
 from ctrkit.data.labels import Groups, read_weights
 from ctrkit.data.learning import Learning
+from ctrkit.data.negatives import counting
 from ctrkit.data.raw_table import ROWS, RawTable, Samples, states_of_vectors
 from ctrkit.data.split import Split, key_of, split_rows
 from ctrkit.data.store import PARTS, Store, open_store, writing
@@ -107,6 +109,10 @@ def prepare_rows(
     outcomes = None if late is None else late.outcomes(split)
     if (ties := split.note(config.split)) is not None:
         notes.tell(ties)
+    if config.sampling.negatives is not None:
+        raw = sampled = sampled_log(config, raw, split, whole)
+        notes.extend(notes_on(config, sampled))
+        split, whole = sampled.split(split), whole[sampled.sources]
     encoder, groups, profiled, unknown = _learn(raw, split, whole, notes, on_step)
     times, count = times_of(spec, whole), whole.height
     digest = times_digest(times)
@@ -124,7 +130,7 @@ def prepare_rows(
         for rows in raw.chunks(spec.columns, pointers=True):
             on_step(rows.done, rows.total, "encoding")
             here = slice(rows.start, rows.start + rows.table.height)
-            data = encoder.encode(rows.table, rows.file, events=events)
+            data = counting(encoder.encode(rows.table, rows.file, events=events), rows.counts)
             if outcomes is not None:
                 data = outcomes.of(data, here)
             if spec.group is not None:
@@ -174,7 +180,9 @@ def deciding(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide how rows are prepared, as plain data."""
     names = ("source", "events", "derive", "features", "delays", "split", "seed")
     content: dict[str, Any] = config.model_dump(mode="json")
-    return {name: content[name] for name in names}
+    found = {name: content[name] for name in names}
+    negatives = content["sampling"]["negatives"]
+    return found if negatives is None else {**found, "negatives": negatives}
 
 
 def _narrow(raw: RawTable, others: Sequence[str | None], on_step: OnStep) -> pl.DataFrame:

@@ -103,6 +103,16 @@ class TrainConfig(Config):
                 raise ValueError("delays: `bpr` cannot weight immature rows; set `immature: leave_out`")
         return self
 
+    @model_validator(mode="after")
+    def _single_impressions(self) -> TrainConfig:
+        if self.sampling.negatives is not None and self.features.impressions is not None:
+            raise ValueError(
+                "rows that stand for many impressions have negatives; leave out sampling.negatives"
+            )
+        if self.sampling.negatives is not None and self.delays:
+            raise ValueError("delays are of logged rows, and sampling.negatives adds others; leave one out")
+        return self
+
     @property
     def reader(self) -> RowReader:
         """The reader of the rows."""

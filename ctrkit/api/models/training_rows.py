@@ -9,12 +9,15 @@ import numpy as np
 import polars as pl
 
 from ctrkit.api.models.before_training import Notes, check_labels, group_notes
+from ctrkit.api.models.negative_rows import notes_on, sampled_log
 from ctrkit.api.models.profile import training_profile
 from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.arrays import Booleans, Integers
 from ctrkit.data.delays import LateLabels, Maturity, settled
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import seen_state, times_digest, times_of
+from ctrkit.data.negatives import counting
+from ctrkit.data.raw_table import RawTable
 from ctrkit.data.split import Split, split_rows
 from ctrkit.data.store import Store
 from ctrkit.data.unlike import spread, unknown_by_part
@@ -90,12 +93,18 @@ def training_rows(config: TrainConfig, table: pl.DataFrame, file: str | None, no
     split = split_rows(spec, config.split, table, config.seed, file, until)
     if (ties := split.note(config.split)) is not None:
         notes.tell(ties)
-    encoder = Encoder.fit(spec, table, file, counted_rows(spec, table, split.train))
+    name, counts = file, None
+    if config.sampling.negatives is not None:
+        sampled = sampled_log(config, RawTable(spec, table, file), split, table)
+        notes.extend(notes_on(config, sampled))
+        rows, split = sampled.whole(), sampled.split(split)
+        table, name, counts = rows.table, rows.file, rows.counts
+    encoder = Encoder.fit(spec, table, name, counted_rows(spec, table, split.train))
     notes += encoder.notes
     parts = {"train": split.train, "valid": split.valid, "test": split.test}
     unknown, unlike = unknown_by_part(encoder, {part: table[spread(of)] for part, of in parts.items()})
     notes += unlike
-    encoded = encoder.encode(table, file)
+    encoded = counting(encoder.encode(table, name), counts)
     maturity: tuple[Maturity, ...] = ()
     if late is not None:
         outcomes = late.outcomes(split)

@@ -17,10 +17,14 @@ class ArtifactRewards:
 
     Args:
         model: an artifact, or a scorer that its policies share.
+
+    Raises:
+        ArtifactError: its predictions are no probabilities.
     """
 
     def __init__(self, model: Model | CandidateScorer) -> None:
         self.scorer = model if isinstance(model, CandidateScorer) else CandidateScorer(model)
+        self.scorer.model.need_base_rate("rewards")
 
     def predict(self, log: BanditLog, rows: slice) -> Floats:
         """q [B, K] of the candidates of some rows; 0 at missing places.
