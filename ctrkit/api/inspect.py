@@ -22,7 +22,7 @@ from ctrkit.arrays import Integers
 from ctrkit.config import ConfigLike, keys_of
 from ctrkit.data.sources import SOURCES, recognised, source_tables
 from ctrkit.errors import DataError
-from ctrkit.inspection import InspectedColumn, first_config, inspected, spread_rows
+from ctrkit.inspection import InspectedColumn, first_config, inspected, proposed, spread_rows
 from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.cells import share, text
 from ctrkit.reports.inspection_figures import rate_figure
@@ -252,6 +252,7 @@ def _inspected(data: TableLike, label: str | None, source: str | None, place: st
     features = [one for one in columns if one.role == "feature" and one.kind not in ("list", "vector")]
     numbers = [one.name for one in features if one.kind == "number"]
     skewed = frozenset(name for name in numbers if _is_skewed(table[name]))
+    rate = float(clicks.sum()) / max(float(shown.sum()), 1.0)
     times, like = _in_role(columns, "time"), _public_data(data, source)
     return Inspection(
         name_of(data) or "a table in memory",
@@ -259,9 +260,9 @@ def _inspected(data: TableLike, label: str | None, source: str | None, place: st
         table.height,
         columns,
         {one.name: _rates(table[one.name], one, clicks, shown) for one in features},
-        float(clicks.sum()) / max(float(shown.sum()), 1.0),
+        rate,
         None if times is None else _period(table[times]),
-        first_config(columns, name_of(data), skewed, source),
+        first_config(columns, name_of(data), skewed, source, proposed(columns, table, rate)),
         place,
         None if like is None else ". ".join(like),
     )

@@ -33,6 +33,8 @@ TIMES = (
 )  # fmt: skip
 WEIGHTS = ("weight", "sample_weight", "row_weight")
 ADS = ("ad_id", "item_id", "creative_id", "adgroup_id", "news_id", "product_id", "campaign_id", "ad", "item")
+# What names a row, or the list of rows in which it was shown.
+ROWS = ("event_id", "row_id", "id", "impression_id", "request_id")
 # Whole numbers with one of these in their names, or with few values, are categories.
 _IDS = (
     "id", "code", "type", "category", "cat", "class", "group", "segment", "slot", "position",
@@ -233,7 +235,7 @@ def _feature(one: InspectedColumn) -> tuple[str, str]:
         return "left out", "it holds the truth of a simulated market"
     if one.kind in _NOT_READ:
         return "left out", _NOT_READ[one.kind]
-    if one.name.lower() in ("event_id", "row_id", "id", "impression_id", "request_id"):
+    if one.name.lower() in ROWS:
         return "left out", "it names the row"
     if one.name.lower() in _LATER_KNOWN:
         return "left out", "it is known only after the event"

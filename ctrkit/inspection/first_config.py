@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ctrkit.inspection.columns import ADS, InspectedColumn
+import yaml
+
+from ctrkit.inspection.columns import InspectedColumn
+from ctrkit.inspection.proposals import MOST_EVENTS, Proposals, item_of
 
 _TASKS = ("click", "conversion")
-_MOST_EVENTS = 50
+# Where a line that is proposed begins; without it the line takes effect.
+PROPOSED = "#+ "
+_DERIVED = (
+    f"# Proposed: a line takes effect without its `{PROPOSED}`. Rates and histories hold rows of earlier",
+    "# times; where clicks are known later, give `delay: SECONDS`. A table to predict needs the rows",
+    "# before it, the user, the time, and the label, which may be empty.",
+)
 
 
 def first_config(
@@ -16,6 +27,7 @@ def first_config(
     data: str | None,
     skewed: frozenset[str] = frozenset(),
     source: str | None = None,
+    proposals: Proposals | None = None,
 ) -> str:
     """The config of a training run.
 
@@ -24,12 +36,17 @@ def first_config(
         data: path of the table; None for one in memory.
         skewed: numbers to be read as logarithms.
         source: the public data set of which these are the files.
+        proposals: what is derived.
     """
+    proposals = proposals or Proposals()
     by_role: dict[str, list[InspectedColumn]] = {}
     for one in columns:
         by_role.setdefault(one.role.partition(" ")[0], []).append(one)
     features = by_role.get("feature", [])
     lines = [f"{key}: {_text(value)}" for key, value in (("source", source), ("data", data)) if value]
+    if proposals.steps:
+        lines += [*_DERIVED, f"{PROPOSED}derive:"]
+        lines += [f"{PROPOSED}  - {_inline(step)}" for step in proposals.steps]
     lines.append("features:")
     labels = sorted(by_role["label"], key=lambda one: one.role)
     tasks = (f"{task}: {_text(one.name)}" for task, one in zip(_TASKS, labels, strict=False))
@@ -42,17 +59,18 @@ def first_config(
     ):
         lines += [f"  {key}: {_text(one.name)}" for one in by_role.get(role, ())]
     kinds = (
-        ("categorical", [one for one in features if one.kind in ("category", "id")]),
-        ("numeric", [one for one in features if one.kind in ("number", "binary")]),
-        ("sequences", [one for one in features if one.kind == "list"]),
-        ("vectors", [one for one in features if one.kind == "vector"]),
+        ("categorical", ("category", "id"), ()),
+        ("numeric", ("number", "binary"), proposals.numeric),
+        ("sequences", ("list",), proposals.sequences),
+        ("vectors", ("vector",), ()),
     )
-    for key, mine in kinds:
-        if mine:
-            lines.append(f"  {key}:")
+    for key, of_kinds, derived in kinds:
+        mine = [one for one in features if one.kind in of_kinds]
+        if mine or derived:
+            lines.append(f"{'' if mine else PROPOSED}  {key}:")
             lines += [f"    - {_feature(one, one.name in skewed)}  # {one.why}" for one in mine]
-    ad = next((one.name for name in ADS for one in features if one.name.lower() == name), None)
-    if ad is not None:
+            lines += [f"{PROPOSED}    - {_inline(one)}" for one in derived]
+    if (ad := item_of(columns)) is not None:
         lines.append(
             f"  candidate: {{id: {_text(ad)}}}  # what a policy chooses; list its other features here"
         )
@@ -68,10 +86,15 @@ def _feature(one: InspectedColumn, skewed: bool) -> str:
         parts.append("transform: log1p")
     if one.kind == "list":
         parts += [] if one.shares is None else [f"shares: {_text(one.shares)}"]
-        parts.append(f"max_length: {_MOST_EVENTS}")
+        parts.append(f"max_length: {MOST_EVENTS}")
     if one.kind in ("list", "vector"):
         parts += [] if one.separator in (None, "|") else [f"separator: {json.dumps(one.separator)}"]
     return f"{{{', '.join(parts)}}}"
+
+
+def _inline(settings: Mapping[str, Any]) -> str:
+    """Settings in one line of YAML."""
+    return yaml.safe_dump(dict(settings), default_flow_style=True, sort_keys=False, width=math.inf).strip()
 
 
 def _text(name: str) -> str:

@@ -120,6 +120,7 @@ def _later_label(table: pl.DataFrame, first: str, name: str) -> tuple[str, str]:
         return "left out", "it is another outcome"
     if missing := table[name].null_count():
         return "left out", f"it is an outcome, missing in {missing:,} rows: write 0 where it did not happen"
-    if broken := int(((table[name] == 1) & (table[first] == 0)).sum()):
+    later, before = (table[one].cast(pl.Int8) for one in (name, first))  # which may be true and false
+    if broken := int((later > before).sum()):
         return "left out", f"it is an outcome, and {broken:,} rows have it without '{first}'"
     return "label 2", _NAMED

@@ -17,6 +17,7 @@ from ctrkit.cli import app
 from ctrkit.data.sources import SOURCES, recognised
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.inspection import inspected, spread_rows
+from ctrkit.inspection.first_config import PROPOSED
 from tests.data.sources.official import MADE
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -175,6 +176,67 @@ def test_the_report_and_the_first_config_are_in_the_run_folder(tmp_path: Path) -
     ctrkit.inspect(file, save=tmp_path / "own.yaml")
     assert (tmp_path / "own.yaml").read_text() == told["config"]
     assert {one.name for one in tmp_path.iterdir()} == {"log.parquet", "own.yaml", "run"}
+
+
+def visits(rows: int = 2000) -> pl.DataFrame:
+    """Lists of four items; users click on what they like, and on what is cheapest in its list."""
+    rng = np.random.default_rng(0)
+    lists = rows // 4
+    user, item = rng.integers(0, 40, lists).repeat(4), rng.integers(0, 60, rows)
+    price = rng.integers(1, 100, rows) + 1000 * rng.integers(1, 9, lists).repeat(4)
+    likes = rng.random((40, 60)) < 0.2
+    cheap = price.reshape(-1, 4).argmin(axis=1)[:, None] == np.arange(4)
+    click = rng.random(rows) < 0.05 + 0.6 * likes[user, item] + 0.3 * cheap.ravel()
+    return pl.DataFrame(
+        {
+            "impression_id": np.arange(lists).repeat(4), "user_id": user, "ad_id": item, "price": price,
+            "timestamp": 1_700_000_000 + 60 * np.arange(lists).repeat(4), "click": click,
+        }
+    )  # fmt: skip
+
+
+def test_histories_rates_and_ranks_are_proposed() -> None:
+    table = visits()
+    found = ctrkit.inspect(table)
+    assert "derive" not in found.settings
+    spec = yaml.safe_load(found.config.replace(PROPOSED, ""))
+    steps = [(step["name"], step.get("by"), step.get("of")) for step in spec["derive"]]
+    assert steps == [
+        ("rate", "ad_id", None), ("rate", "user_id", None), ("history", "user_id", None),
+        ("since", None, None), ("within", "impression_id", "price"),
+    ]  # fmt: skip
+    with_them, without = (ctrkit.train(one, table, network="lr") for one in (spec, found.settings))
+    derived = {name for step in spec["derive"] for key in ("makes", "columns") for name in step.get(key, ())}
+    named = [one["name"] for key in ("numeric", "sequences") for one in spec["features"][key]]
+    assert derived <= {*named}
+    assert with_them.metrics["click"]["log_loss"] < without.metrics["click"]["log_loss"] - 0.02
+    later = table.tail(40).with_columns(click=None)
+    assert ctrkit.predict(with_them.trained, pl.concat([table, later], how="vertical_relaxed")).to_dict()[
+        "rows"
+    ]
+
+
+def test_nothing_is_proposed_that_cannot_be_derived() -> None:
+    table = visits(400)
+    for lacking in (["user_id", "impression_id"], ["timestamp", "impression_id"], ["ad_id", "impression_id"]):
+        assert PROPOSED not in ctrkit.inspect(table.drop(lacking)).config
+    # Rows of several users or times are no list.
+    mixed = table.with_columns(impression_id=pl.int_range(pl.len()) % 50)
+    assert "within" not in ctrkit.inspect(mixed).config
+    taken = table.with_columns(past_clicks=pl.lit(1))
+    assert PROPOSED not in ctrkit.inspect(taken).config
+    # Lists of events that stand in the rows are the history.
+    listed = table.with_columns(seen=pl.concat_list("ad_id"))
+    assert "history:" not in ctrkit.inspect(listed).config
+    assert "rate" in ctrkit.inspect(listed).config
+    sums = table.with_columns(impressions=pl.lit(3), click=pl.col("click") * 1)
+    assert PROPOSED not in ctrkit.inspect(sums).config
+
+
+def test_outcomes_may_be_true_and_false() -> None:
+    yes = [pl.col(name) == 1 for name in ("is_click", "conversion")]
+    roles = {one.name: one.role for one in inspected(log().with_columns(yes))}
+    assert (roles["is_click"], roles["conversion"]) == ("label 1", "label 2")
 
 
 def test_numbers_in_text_are_no_times(tmp_path: Path) -> None:
