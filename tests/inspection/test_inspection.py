@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import ctrkit
 from ctrkit.cli import app
 from ctrkit.data.sources import SOURCES, recognised
-from ctrkit.errors import ConfigError, DataError
+from ctrkit.errors import ConfigError, DataError, DataWarning
 from ctrkit.inspection import inspected, spread_rows
 from ctrkit.inspection.first_config import PROPOSED
 from tests.data.sources.official import MADE
@@ -211,9 +211,9 @@ def test_histories_rates_and_ranks_are_proposed() -> None:
     assert derived <= {*named}
     assert with_them.metrics["click"]["log_loss"] < without.metrics["click"]["log_loss"] - 0.02
     later = table.tail(40).with_columns(click=None)
-    assert ctrkit.predict(with_them.trained, pl.concat([table, later], how="vertical_relaxed")).to_dict()[
-        "rows"
-    ]
+    rows = pl.concat([table, later], how="vertical_relaxed")
+    with pytest.warns(DataWarning, match="put the rows before them"):
+        assert ctrkit.predict(with_them.trained, rows).to_dict()["rows"] == rows.height
 
 
 def test_nothing_is_proposed_that_cannot_be_derived() -> None:
