@@ -13,6 +13,7 @@ from ctrkit.cli import (
     common,
     evaluate,
     explain,
+    export_model,
     features,
     import_model,
     inspect,
@@ -45,6 +46,7 @@ app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.command("import")(import_model.import_model)
+app.command("export")(export_model.export_model)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
@@ -64,13 +66,14 @@ _features = typer.Typer(help="Fill and read an online store of features.", no_ar
 _features.command("push")(features.push)
 _features.command("get")(features.get)
 app.add_typer(_features, name="features")
-# Each command has the name of its Python function; four have a shorter name as well.
+# Each command has the name of its Python function; five have a shorter name as well.
 app.add_typer(_ope, name="evaluate-policy", hidden=True)
 app.command("list-models", hidden=True)(models.models)
 app.command("push-features", hidden=True)(features.push)
 app.command("get-features", hidden=True)(features.get)
 app.command("list-sources", hidden=True)(sources.sources)
 app.command("import-model", hidden=True)(import_model.import_model)
+app.command("export-model", hidden=True)(export_model.export_model)
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ctrkit.api.evaluate_policy import evaluate_policy
     from ctrkit.api.evaluation.result import EvaluateConfig
     from ctrkit.api.explain import ExplainConfig, explain
+    from ctrkit.api.export_model import export_model
     from ctrkit.api.get_features import get_features
     from ctrkit.api.import_model import import_model
     from ctrkit.api.inspect import inspect
@@ -79,6 +80,7 @@ _HOME = {
     "evaluate": "ctrkit.api.evaluate",
     "evaluate_policy": "ctrkit.api.evaluate_policy",
     "explain": "ctrkit.api.explain",
+    "export_model": "ctrkit.api.export_model",
     "get_features": "ctrkit.api.get_features",
     "import_model": "ctrkit.api.import_model",
     "inspect": "ctrkit.api.inspect",
@@ -119,6 +121,7 @@ __all__ = [
     "evaluate",
     "evaluate_policy",
     "explain",
+    "export_model",
     "get_features",
     "import_model",
     "inspect",

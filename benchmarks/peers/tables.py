@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ctrkit.api.models.training_config import load_train_config, read_training_table
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
-from ctrkit.data.sources import trivago
 from ctrkit.data.synthetic import Market
 from ctrkit.schema import CategoricalFeature, FeatureSpec, SequenceFeature
 
@@ -29,6 +29,7 @@ MODELS = ("deepfm", "dcnv2", "autoint", "xdeepfm", "din")
 QUANTILES = 20
 HISTORY = 20  # newest events
 FIELDS = 39
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,8 @@ def synthetic_market(rows: int) -> Task:
 def trivago_lists(folder: Path) -> Task:
     """trivago's hotel lists with the columns of configs/trivago.yaml, the item, and the items touched before;
     the last 15 % by time are the test."""
-    table = trivago.read(folder)
+    config = load_train_config(CONFIGS / "trivago.yaml")
+    table = read_training_table(config, folder)[0].sort("timestamp", maintain_order=True)
     actions = pl.read_parquet(folder / "trivago_actions.parquet")
     table = table.join(_touched_items(table, actions), on="event_id", how="left")
     numbers = (

@@ -110,6 +110,12 @@ def _rows(command: str, content: dict[str, Any]) -> SummaryRows:
         return [(f"ctrkit {command}", _ELSEWHERE, "written by another version")]
 
 
+def _inspection(content: dict[str, Any]) -> SummaryRows:
+    features = sum(one["role"] == "feature" for one in content["columns"])
+    beside = f"{features} features; a label in {text(share(content['label_rate']))}"
+    return [("rows looked at", content["looked_at"], f"of {content['rows']:,}: {beside}")]
+
+
 def _preparation(content: dict[str, Any]) -> SummaryRows:
     rows = ", ".join(f"{count:,} {part}" for part, count in content["rows"].items())
     return [("prepared rows", rows, f"version {content['version'][:12]}")]
@@ -242,6 +248,7 @@ def _measured(value: float | dict[str, Any] | None) -> Value:
 
 # By command, in the order of the road; a new command is added here.
 _ROWS: Final[dict[str, Callable[[dict[str, Any]], SummaryRows]]] = {
+    "inspect": _inspection,
     "prepare": _preparation,
     "train": _training,
     "calibrate": _calibration,

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._higher_order_ops.scan import scan
 from torch.nn import functional as F
 
 from ctrkit.nn.kernels.operators import SCAN_SHAPES, by_kernel, convolution_operator, scan_operator
@@ -23,6 +25,7 @@ from ctrkit.shapes import Shapes
 _MAMBA_SSM = ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn", "selective_scan_cuda")
 _CONVOLUTION_SHAPES = Shapes("weight: D 1 T+1; bias: D; x: B L D; mask: B L")
 _SCAN_SHAPES = Shapes(SCAN_SHAPES)
+_by_doubling = False
 _CAUSAL_CONV1D = ("causal_conv1d", "causal_conv1d_fn", "causal_conv1d_cuda")
 
 
@@ -142,15 +145,56 @@ def scan_by_steps(
     rank, states = dt_weight.shape[1], A.shape[1]
     dt, B, C = torch.split(selection, [rank, states, states], dim=-1)
     delta = F.softplus(F.linear(dt, dt_weight, dt_bias))
-    decays = torch.exp(delta.unsqueeze(2) * A.t()).unbind(1)  # L times [B, N, D]
-    inputs = ((delta * u).unsqueeze(2) * B.unsqueeze(3)).unbind(1)
+    decays = torch.exp(delta.unsqueeze(2) * A.t())  # [B, L, N, D]
+    inputs = (delta * u).unsqueeze(2) * B.unsqueeze(3)
     h = u.new_zeros(u.shape[0], states, u.shape[2]) if h is None else h
-    y = []
-    for decay, entering, c in zip(decays, inputs, C.unbind(1), strict=True):
-        h = decay * h + entering
-        y.append((c.unsqueeze(1) @ h).squeeze(1))
-    read = torch.stack(y, dim=1) if y else torch.zeros_like(u)
+    if torch.compiler.is_exporting():
+        h, hidden = _scanned(h, decays, inputs)
+        read = (C.unsqueeze(2) @ hidden).squeeze(2)
+    else:
+        y = []
+        for decay, entering, c in zip(decays.unbind(1), inputs.unbind(1), C.unbind(1), strict=True):
+            h = decay * h + entering
+            y.append((c.unsqueeze(1) @ h).squeeze(1))
+        read = torch.stack(y, dim=1) if y else torch.zeros_like(u)
     return (read + D * u) * F.silu(z), h
+
+
+@contextmanager
+def scans_by_doubling() -> Iterator[None]:
+    """Programs that are exported meanwhile have no scan operator, for runtimes that do not compute it."""
+    global _by_doubling
+    before, _by_doubling = _by_doubling, True
+    try:
+        yield
+    finally:
+        _by_doubling = before
+
+
+def _scanned(h: Tensor, decays: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """h_t = decay_t h_{t-1} + input_t in an exported program: the last state, and all states `[B, L, N, D]`.
+
+    It is one operator: a graph with a node for each step takes longer to run, and at 1,000 steps minutes to
+    export (`benchmarks/serving.py scan`). By doubling, it is log2(L) additions of states that are 1, 2, 4,
+    ... steps apart ("Data parallel algorithms", Hillis and Steele, CACM 1986).
+    """
+    if _by_doubling:
+        inputs = torch.cat([inputs[:, :1] + decays[:, :1] * h.unsqueeze(1), inputs[:, 1:]], dim=1)
+        apart = 1
+        while apart < decays.shape[1]:
+            inputs = torch.cat(
+                [inputs[:, :apart], inputs[:, apart:] + decays[:, apart:] * inputs[:, :-apart]], dim=1
+            )
+            decays = torch.cat([decays[:, :apart], decays[:, apart:] * decays[:, :-apart]], dim=1)
+            apart *= 2
+        return inputs[:, -1], inputs
+
+    def step(h: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        h = at[0] * h + at[1]
+        return h, h.clone()
+
+    last, states = scan(step, h, (decays.transpose(0, 1), inputs.transpose(0, 1)))
+    return last, states.transpose(0, 1)
 
 
 def check_shapes(called: str, shapes: Shapes, **inputs: Tensor | None) -> None:

@@ -72,7 +72,7 @@ def test_every_setting_is_shown_with_type_default_and_meaning(name: str) -> None
 
 def test_only_functions_without_a_config_show_no_settings() -> None:
     without = {
-        "calibrate_scores", "get_features", "import_model", "inspect", "list_sources", "load",
+        "calibrate_scores", "export_model", "get_features", "import_model", "inspect", "list_sources", "load",
         "push_features", "sample_logs", "summary",
     }  # fmt: skip
     assert without == {*FUNCTIONS} - {*WITH_CONFIG}

@@ -19,11 +19,13 @@ import pytest
 
 import ctrkit
 import ctrkit.api
+from ctrkit.api.export_model import ExportResult
 from ctrkit.api.import_model import ImportResult
 from ctrkit.api.list_models import ModelSize, ModelTable
 from ctrkit.api.results import Result
 from ctrkit.api.sample_logs import SampleLogs
 from ctrkit.reports.cells import text
+from ctrkit.serving.parity import Parity
 
 # Numbers that were written down: with an interval, a percentage, with a point or commas.
 WRITTEN = re.compile(r"–|[-+]?[\d,.]+(e[-+]?\d+)?%? \[.*|[-+]?[\d,.]+%|[-+]?\d+\.\d+|\d{1,3}(,\d{3})+")
@@ -102,6 +104,9 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
             "inspection": ctrkit.inspect(logs / "impressions.parquet"),
             "push": ctrkit.push_features(bandit, store=store, key="event_id", columns=["device"]),
             "get": ctrkit.get_features(["nobody"], store=store, key="event_id"),
+            "export": ExportResult(
+                "model.pt", "onnx", "export", ("rows.onnx",), {"random": Parity(512, 1e-7, 0)}
+            ),
             "import": ImportResult(
                 None, "m.onnx", {"price": "number"}, {"click": "output 'p'"}, ctrkit.load(model).artifact
             ),
@@ -113,7 +118,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 NAMES = (
     "prepare", "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows",
     "ope", "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
-    "sources", "inspection", "push", "get", "import", "summary",
+    "sources", "inspection", "push", "get", "export", "import", "summary",
 )  # fmt: skip
 
 

@@ -61,6 +61,9 @@ def simulated(out: Path, *overrides: str, **given: Any) -> None:
 
 
 RUNS: dict[str, tuple[str, Callable[[Path, Path, Path], Any]]] = {
+    "a look at a table": (
+        "inspect", lambda model, logs, out: ctrkit.inspect(logs / "impressions.parquet", out=out)
+    ),
     "a simulation": ("simulate-bidding", lambda model, logs, out: simulated(out)),
     "a sweep": ("simulate-bidding", lambda model, logs, out: simulated(out, budget="1:4:3")),
     "a simulation over seeds": ("simulate-bidding", lambda model, logs, out: simulated(out, "seeds=2")),

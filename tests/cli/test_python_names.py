@@ -16,6 +16,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 # The promised, shorter names of some commands.
 SHORT = {
     "ope": "evaluate-policy", "models": "list-models", "sources": "list-sources", "import": "import-model",
+    "export": "export-model",
     "features push": "push-features", "features get": "get-features",
 }  # fmt: skip
 # How a command speaks, and what it prints of itself.

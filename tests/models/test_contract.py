@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from ctrkit.data.bins import Bins
 from ctrkit.data.feature_map import FIRST_ID, Bag, FeatureMap, VectorField
 from ctrkit.models import MODELS, CtrModel, Output, build_model, network_config
 from ctrkit.nn.batches import Batch
-from tests.models.settings import GATED, SETTINGS
+from tests.models.settings import SETTINGS
 
 FULL = FeatureMap(
     tables={"user": 30, "item": 40, "category": 9, "hour": 26},
@@ -368,68 +366,3 @@ def least_loss(model: CtrModel, batch: Batch, optimizer: torch.optim.Optimizer, 
             if lowest < enough:
                 break
     return lowest
-
-
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason="needs onnx, onnxscript and onnxruntime",
-)
-# torch.export trips over its own deprecation when it copies the graph (torch 2.13).
-@pytest.mark.filterwarnings(r"ignore:.isinstance\(treespec, LeafSpec\). is deprecated:FutureWarning")
-@pytest.mark.filterwarnings("ignore:_check_is_size will be removed:FutureWarning")
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "content",
-    [*({"name": name} for name in sorted(MODELS)), {"name": "dnn", "heads": GATED, "crosses": CROSSES}],
-    ids=lambda content: content["name"] + "-gates-crosses" * (len(content) > 1),
-)
-def test_exports_to_onnx_with_a_free_batch_size(content: dict[str, Any], tmp_path: Path) -> None:
-    import onnxruntime
-
-    feature_map = replace(FULL, max_length=2, value=True)  # the scan is unrolled: shorter is quicker
-
-    class Tensors(torch.nn.Module):
-        """A model of plain tensors, as ONNX knows no dataclass."""
-
-        def __init__(self, model: CtrModel) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(
-            self, categorical: torch.Tensor, numeric: torch.Tensor, sequences: dict[str, torch.Tensor]
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            empty = numeric.new_zeros(0)
-            output: Output = self.model(Batch(categorical, numeric, sequences, empty, empty))
-            assert output.value is not None
-            return output.logits, output.value
-
-    model = make(content, feature_map).eval()
-    if model.linear is not None:  # terms are 0 until they are fitted
-        torch.nn.init.normal_(model.linear.cells)
-        torch.nn.init.normal_(model.linear.slopes)
-    batch, path = make_batch(feature_map, 4), tmp_path / "model.onnx"
-    rows = torch.export.Dim.DYNAMIC
-    torch.onnx.export(
-        Tensors(model).eval(),
-        (batch.categorical, batch.numeric),
-        path,
-        kwargs={"sequences": dict(batch.sequences)},
-        dynamo=True,
-        verbose=False,
-        dynamic_shapes={
-            "categorical": {0: rows},
-            "numeric": {0: rows},
-            "sequences": {key: {0: rows} for key in batch.sequences},
-        },
-    )
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_inputs()]
-    for size in (1, 11):
-        batch = make_batch(feature_map, size, seed=size)
-        batch.numeric[0] = torch.nan  # missing numbers
-        values = [batch.categorical, batch.numeric, *batch.sequences.values()]
-        found = session.run(None, {n: v.numpy() for n, v in zip(names, values, strict=True)})
-        output = model(batch)
-        for ours, theirs in zip(found, (output.logits, output.value), strict=True):
-            torch.testing.assert_close(torch.from_numpy(ours), theirs, rtol=1e-4, atol=1e-5)

@@ -223,6 +223,9 @@ def test_operators_keep_their_promises_to_torch() -> None:
     torch.library.opcheck(mixer_operator, (*plain, None, True, 1e-5, mask, None, None, True))
 
 
+# What torch says of its own scan operator (torch 2.13).
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_compiles_whole_and_exports_without_operators_of_its_own() -> None:
     inputs = scan_inputs((5, 4, 3, 2, 1))
 

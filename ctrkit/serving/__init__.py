@@ -1,0 +1,1 @@
+"""Models in production: exported graphs, and what runs them."""

@@ -1,0 +1,151 @@
+"""An exported model: a folder of graphs, and of what encodes rows for them.
+
+`export.json` is written last: a folder without it is not complete. No file can hold code, and a
+folder is opened without PyTorch, but for graphs of PyTorch's own format.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ctrkit.array_files import read_arrays
+from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.versions import version_of
+from ctrkit.errors import ArtifactError, ConfigError
+from ctrkit.serving.sessions import Arrays, Session, session_of
+
+FORMAT = 1
+MANIFEST, ENCODER = "export.json", "encoder.zip"
+# Names of the graphs: whole rows; the history of a user, and candidates against it.
+ROWS, USER, CANDIDATES = "rows", "user", "candidates"
+# Outputs beside the probabilities of the tasks.
+LOGITS, VALUE = "logits", "value"
+_AGAIN = "Export the model again with `ctrkit export`"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What an exported model reads and gives.
+
+    Attributes:
+        static: names of a row's inputs but for its history.
+        sequences: names of the inputs of a history.
+        state: names of the arrays of an encoded history.
+        outputs: names of the outputs: the tasks, `value` where the model has one, and `logits`.
+    """
+
+    static: tuple[str, ...]
+    sequences: tuple[str, ...]
+    state: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def graphs(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Graph -> its inputs and its outputs."""
+        found = {ROWS: ((*self.static, *self.sequences), self.outputs)}
+        if self.sequences:
+            found[USER] = self.sequences, self.state
+            found[CANDIDATES] = (*self.static, *self.sequences, *self.state), self.outputs
+        return found
+
+
+class Graphs:
+    """The graphs of an exported model, opened.
+
+    Args:
+        folder: where their files are.
+        kind: their format.
+        interface: what they read and give.
+        threads: number of threads for a call.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+        ConfigError: the format is unknown, or its runtime is not installed.
+    """
+
+    def __init__(self, folder: Path, kind: str, interface: Interface, threads: int = 1) -> None:
+        self.interface, opens = interface, session_of(kind)
+        self._sessions: dict[str, Session] = {}
+        for name, (inputs, outputs) in interface.graphs.items():
+            path = folder / f"{name}{opens.suffix}"
+            if not path.is_file():
+                raise ArtifactError("the graph is missing", file=path, hint=_AGAIN)
+            self._sessions[name] = opens(path, inputs, outputs, threads)
+
+    def score(self, rows: Arrays) -> dict[str, NDArray[Any]]:
+        """The outputs for n rows, by the names of `EncodedTable.arrays`.
+
+        Each task has its probability [n] given the task before it.
+        """
+        return self._sessions[ROWS](rows)
+
+    def encode(self, sequences: Arrays) -> dict[str, NDArray[Any]]:
+        """One history, [1, L] in each array, ready for any number of candidates."""
+        own = {name: sequences[name] for name in self.interface.sequences}
+        return {**own, **self._sessions[USER](own)}
+
+    def score_candidates(self, static: Arrays, history: Arrays) -> dict[str, NDArray[Any]]:
+        """The outputs for K candidates of one history, which `encode` gave."""
+        return self._sessions[CANDIDATES]({**static, **history})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An exported model.
+
+    Attributes:
+        known: what `export.json` says.
+        encoder: what encodes rows.
+        graphs: its graphs, opened.
+    """
+
+    known: dict[str, Any]
+    encoder: Encoder
+    graphs: Graphs
+
+
+def open_bundle(folder: str | os.PathLike[str], threads: int = 1) -> Bundle:
+    """Open an exported model.
+
+    Args:
+        folder: its folder.
+        threads: number of threads for a call.
+
+    Raises:
+        ArtifactError: the folder is not complete, damaged, or of a newer format.
+        ConfigError: the runtime is not installed.
+    """
+    home = Path(folder)
+    if not (home / MANIFEST).is_file():
+        raise ArtifactError("this is no exported model, or it is not complete", file=home, hint=_AGAIN)
+    try:
+        known: dict[str, Any] = json.loads((home / MANIFEST).read_text(encoding="utf-8"))
+        if known["format"] > FORMAT:
+            raise ArtifactError("the export is of a newer ctrkit", file=home, hint="Install a newer ctrkit")
+        interface = Interface(**{name: tuple(names) for name, names in known["interface"].items()})
+        encoder = Encoder.from_state(read_arrays(home / ENCODER))
+        if version_of(encoder) != known["version"]:
+            raise ValueError("encoder and graphs are of different versions")
+        return Bundle(known, encoder, Graphs(home, known["kind"], interface, threads))
+    except (ArtifactError, ConfigError):
+        raise
+    except Exception as error:  # of many kinds, by the damage
+        raise ArtifactError("the exported model is damaged", file=home, hint=_AGAIN) from error
+
+
+def arrays_of(rows: EncodedTable) -> dict[str, NDArray[Any]]:
+    """The arrays of encoded rows, a row each, with histories as padded lists; features are called by place.
+
+    Where training changes vectors of a file, `vector-rows-<place>` says which of them a row has.
+    """
+    found = {name: column[:] for name, column in rows.arrays().items()}
+    for place, one in enumerate(rows.vectors.values()):
+        if one.rows is not None:
+            found |= {f"vector-{place}": one.values[one.rows], f"vector-rows-{place}": one.rows}
+    return found

@@ -1,0 +1,130 @@
+"""Writes an exported model, and checks that it gives what the model gives."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctrkit.array_files import write_arrays
+from ctrkit.arrays import Booleans, Floats
+from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.versions import version_of
+from ctrkit.errors import RunError
+from ctrkit.progress import OnStep, silent
+from ctrkit.serving.bundle import ENCODER, FORMAT, MANIFEST, ROWS, Graphs, arrays_of
+from ctrkit.serving.graphs import GRAPHS, CalibratedModel, UserGraph
+from ctrkit.serving.parity import TOLERANCE, Parity, compared, random_rows
+from ctrkit.serving.sessions import session_of
+from ctrkit.serving.writing import WRITERS
+from ctrkit.tables import unwritable, write_json
+
+# Rows on which graphs are traced: their number must be none that the model itself has.
+_TRACED = 37
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model gives for some rows.
+
+    Attributes:
+        wanted: output -> [n], or [n, T] for logits.
+        jumps: rows where a calibrator jumps so close to the logit that rounding decides, [n].
+    """
+
+    wanted: Mapping[str, Floats]
+    jumps: Booleans
+
+
+def export(
+    model: CalibratedModel,
+    encoder: Encoder,
+    kind: str,
+    folder: Path,
+    answers: Callable[[EncodedTable], Answers],
+    real: EncodedTable | None = None,
+    about: Mapping[str, Any] | None = None,
+    on_step: OnStep = silent,
+) -> tuple[list[str], dict[str, Parity]]:
+    """Write an exported model into a folder; if the check fails, the folder holds what it held before.
+
+    Args:
+        model: the network and its calibrators.
+        encoder: what encodes rows for it.
+        kind: the format.
+        folder: where to.
+        answers: what the model gives for encoded rows.
+        real: real rows, encoded; None to check random rows alone.
+        about: further content of `export.json`.
+        on_step: called with (graphs written, their number, what is being done).
+
+    Returns:
+        The files, and rows -> how their outputs compare, for "random" and "real" rows.
+
+    Raises:
+        ConfigError: the format is unknown, or a package that it needs is not installed.
+        RunError: the outputs of the graphs differ from the model's by more than 1e-5, or a file cannot be
+            written.
+    """
+    opens, interface = session_of(kind), model.interface
+    rows = {"random": random_rows(model.network.feature_map), **({} if real is None else {"real": real})}
+    examples = examples_of(model, arrays_of(rows["random"]))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made:
+            part = Path(made)
+            for done, name in enumerate(interface.graphs):
+                on_step(done, len(interface.graphs), f"exporting the graph '{name}'")
+                WRITERS[kind](GRAPHS[name](model), examples[name], part / f"{name}{opens.suffix}")
+            on_step(len(interface.graphs), len(interface.graphs), "checking the graphs")
+            graphs = Graphs(part, kind, interface)
+            checked = {}
+            for name, table in rows.items():
+                answer = answers(table)
+                checked[name] = compared(graphs, table, answer.wanted, answer.jumps)
+                _need_parity(name, checked[name])
+            write_arrays(encoder.state(), part / ENCODER)
+            files = sorted(path.name for path in part.iterdir())
+            (folder / MANIFEST).unlink(missing_ok=True)
+            for name in files:
+                (part / name).replace(folder / name)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    manifest = {
+        "format": FORMAT,
+        "kind": kind,
+        "name": encoder.spec.name,
+        "version": version_of(encoder),
+        "interface": asdict(interface),
+        "parity": {name: asdict(one) for name, one in checked.items()},
+        **(about or {}),
+    }
+    write_json(manifest, folder / MANIFEST)
+    return [*files, MANIFEST], checked
+
+
+def examples_of(model: CalibratedModel, arrays: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """Graph -> tensors of its inputs, to trace it on."""
+    interface = model.interface
+    static = {name: torch.from_numpy(arrays[name][:_TRACED]) for name in interface.static}
+    many = {name: torch.from_numpy(arrays[name][:_TRACED]) for name in interface.sequences}
+    one = {name: ids[-1:] for name, ids in many.items()}
+    state: dict[str, Tensor] = {}
+    if one:
+        with torch.no_grad():
+            encoded = UserGraph(model)(*one.values())
+        state = dict(zip(interface.state, encoded, strict=True))
+    return {name: {**static, **(many if name == ROWS else one), **state} for name in interface.graphs}
+
+
+def _need_parity(rows: str, parity: Parity) -> None:
+    if not parity.largest_difference <= TOLERANCE:
+        raise RunError(
+            f"The exported model differs from the model by {parity.largest_difference:.2g} on {rows} rows, "
+            f"and {TOLERANCE:g} is allowed. Nothing was written: choose another format, and tell us of it."
+        )

@@ -1,0 +1,139 @@
+"""Exported models give what their models give."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import ctrkit
+from ctrkit.calibration import CalibrationWarning
+from ctrkit.errors import ArtifactError, ConfigError, RunError
+from ctrkit.models.base import MODELS
+from ctrkit.serving import export as exporting
+from ctrkit.serving.bundle import Graphs, arrays_of, open_bundle
+from ctrkit.serving.graphs import GRAPHS, CalibratedModel
+from ctrkit.serving.parity import compared, random_rows
+from ctrkit.serving.sessions import OnnxSession
+from ctrkit.serving.writing import write_onnx
+from tests.models.test_contract import MAPS, make
+from tests.serving.test_graphs import InMemory
+
+for package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package)
+
+# To trace a graph takes many seconds.
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model `lr`, which is quick to export, calibrated by steps."""
+    folder = tmp_path_factory.mktemp("exported")
+    model = ctrkit.train(
+        data=logs / "impressions.parquet",
+        network={"name": "dnn", "embedding": 4, "hidden": [8]},
+        model=folder / "model.pt",
+        training={"epochs": 1, "batch_size": 512},
+    ).trained
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)  # the log is small
+        ctrkit.calibrate(model, logs / "impressions.parquet", method="histogram")
+    model.artifact.save(folder / "model.pt")
+    result = ctrkit.export_model(folder / "model.pt", out=folder / "export")
+    assert result.largest_difference < 1e-5
+    assert result.to_dict()["parity"]["largest_difference"] == result.largest_difference
+    return folder
+
+
+def test_an_exported_model_scores_raw_rows_as_its_model_does(exported: Path, logs: Path) -> None:
+    table = pl.read_parquet(logs / "impressions.parquet").tail(2000)
+    bundle, model = open_bundle(exported / "export"), ctrkit.load(exported / "model.pt")
+    found = bundle.graphs.score(arrays_of(bundle.encoder.encode(table, labels=False)))
+    wanted = model.predict(table)
+    for task in model.tasks:
+        apart = np.abs(found[task] - wanted[task].to_numpy())
+        assert (apart < 1e-5).mean() > 0.999  # histogram binning has steps
+    assert bundle.known["parity"]["real"]["rows"] == 512
+    assert bundle.known["calibrated"] == ["click", "conversion"]
+
+
+def test_files_are_named_and_complete(exported: Path) -> None:
+    files = sorted(path.name for path in (exported / "export").iterdir())
+    assert files == ["candidates.onnx", "encoder.zip", "export.json", "rows.onnx", "user.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("export.json", None, "not complete"),
+        ("rows.onnx", None, "the graph is missing"),
+        ("rows.onnx", b"\x08\x07nonsense", "the graph is damaged"),
+        ("encoder.zip", b"{}", "damaged"),
+        ("export.json", b"[]", "damaged"),
+    ],
+)
+def test_a_damaged_export_is_refused(
+    exported: Path, tmp_path: Path, name: str, change: bytes | None, message: str
+) -> None:
+    folder = Path(shutil.copytree(exported / "export", tmp_path / "export"))
+    (folder / name).unlink() if change is None else (folder / name).write_bytes(change)
+    with pytest.raises(ArtifactError, match=message):
+        open_bundle(folder)
+
+
+def test_encoder_and_graphs_of_different_versions_do_not_meet(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported / "export", tmp_path / "export"))
+    known = json.loads((folder / "export.json").read_text())
+    (folder / "export.json").write_text(json.dumps({**known, "version": "0" * 12}))
+    with pytest.raises(ArtifactError, match="damaged"):
+        open_bundle(folder)
+    (folder / "export.json").write_text(json.dumps({**known, "format": 99}))
+    with pytest.raises(ArtifactError, match="newer ctrkit"):
+        open_bundle(folder)
+
+
+def test_an_export_that_fails_its_check_leaves_the_earlier_one(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(exported / "export", tmp_path / "export"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(
+        exporting,
+        "WRITERS",
+        {"onnx": lambda graph, examples, path: shutil.copy(exported / "export" / path.name, path)},
+    )
+    run = OnnxSession._run
+    monkeypatch.setattr(OnnxSession, "_run", lambda self, arrays: [one * 1.001 for one in run(self, arrays)])
+    with pytest.raises(RunError, match="differs from the model by"):
+        ctrkit.export_model(exported / "model.pt", out=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_has_no_graph_is_refused(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no format 'onx'"):
+        ctrkit.export_model(exported / "model.pt", format="onx", out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_graphs_of_every_network_are_the_network(name: str, tmp_path: Path) -> None:
+    features = replace(MAPS["full"], max_length=3)
+    network = make({"name": name}, features).eval()
+    if network.linear is not None:  # terms are 0 until they are fitted
+        torch.nn.init.normal_(network.linear.cells)
+        torch.nn.init.normal_(network.linear.slopes)
+    model, rows = CalibratedModel(network, {}, {}), random_rows(features)
+    examples = exporting.examples_of(model, arrays_of(rows))
+    for graph in model.interface.graphs:
+        write_onnx(GRAPHS[graph](model), examples[graph], tmp_path / f"{graph}.onnx")
+    wanted = InMemory(model).score(arrays_of(rows))
+    found = compared(Graphs(tmp_path, "onnx", model.interface), rows, wanted, np.zeros(len(rows), bool))
+    assert found.largest_difference < 1e-5

@@ -1,0 +1,78 @@
+"""The graphs of a model, computed by PyTorch itself, give what the model gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ctrkit
+from ctrkit.api.export_model import _answers
+from ctrkit.serving.bundle import Interface
+from ctrkit.serving.graphs import GRAPHS, CalibratedModel, CandidateGraph, RowGraph, UserGraph
+from ctrkit.serving.parity import CANDIDATES, compared, random_rows
+
+
+class InMemory:
+    """Graphs that are computed by PyTorch itself."""
+
+    def __init__(self, model: CalibratedModel) -> None:
+        self.model, self.interface = model, model.interface
+
+    def run(self, name: str, arrays: dict[str, Any]) -> dict[str, np.ndarray]:
+        graph = GRAPHS[name](self.model)
+        with torch.no_grad():
+            found = graph(*(torch.from_numpy(np.asarray(arrays[one])) for one in graph.inputs))
+        return {one: values.numpy() for one, values in zip(graph.outputs, found, strict=True)}
+
+    def score(self, rows: dict[str, Any]) -> dict[str, np.ndarray]:
+        return self.run(RowGraph.name, rows)
+
+    def encode(self, sequences: dict[str, Any]) -> dict[str, np.ndarray]:
+        return {**sequences, **self.run(UserGraph.name, sequences)}
+
+    def score_candidates(self, static: dict[str, Any], history: dict[str, Any]) -> dict[str, np.ndarray]:
+        return self.run(CandidateGraph.name, {**static, **history})
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> ctrkit.Model:
+    return ctrkit.load(trained)
+
+
+def calibrated(model: ctrkit.Model) -> CalibratedModel:
+    return CalibratedModel(
+        model.network, {task: one.calibrator for task, one in model.calibrators.items()}, {}
+    )
+
+
+def test_graphs_are_the_model_and_its_calibrators(model: ctrkit.Model) -> None:
+    graphs = InMemory(calibrated(model))
+    rows = random_rows(model.network.feature_map)
+    answer = _answers(model, rows)
+    parity = compared(graphs, rows, answer.wanted, answer.jumps)  # type: ignore[arg-type]
+    assert parity.rows == 512
+    assert parity.at_steps == 0
+    assert 0 < parity.largest_difference < 1e-6
+    wrong = {**answer.wanted, "click": answer.wanted["click"] + 1e-3}
+    assert compared(graphs, rows, wrong, answer.jumps).largest_difference > 9e-4  # type: ignore[arg-type]
+
+
+def test_random_rows_hold_all_kinds_of_values(model: ctrkit.Model) -> None:
+    features = model.network.feature_map
+    rows = random_rows(features)
+    assert rows.categorical.min() == 1
+    sizes = [features.tables[table] for table in features.categorical.values()]
+    assert (rows.categorical.max(axis=0) < sizes).all()
+    assert np.isnan(rows.numeric).any()
+    lengths = next(iter(rows.sequences.values())).lengths
+    assert lengths.min() == 0
+    assert lengths.max() == features.max_length
+    assert (lengths.reshape(-1, CANDIDATES) == lengths[::CANDIDATES, None]).all()
+
+
+def test_an_interface_without_history_has_one_graph() -> None:
+    assert list(Interface(("categorical",), (), (), ("click", "logits")).graphs) == ["rows"]
