@@ -20,7 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
 from ctrkit.metrics import log_loss
 from ctrkit.schema import FeatureSpec

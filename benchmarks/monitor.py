@@ -26,7 +26,8 @@ from rich.table import Table
 from unknown_ids import TASKS, Task
 
 from ctrkit.calibration import PlattScaling
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.metrics import auc, log_loss
 from ctrkit.models import build_model, model_config
 from ctrkit.nn.batches import Batch

@@ -29,7 +29,8 @@ from rich.table import Table
 
 from ctrkit.api.models.training_config import load_train_config, read_training_table
 from ctrkit.config import read_yaml
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.data.synthetic import Market
 from ctrkit.metrics import auc, log_loss

@@ -18,7 +18,7 @@ from deepctr_torch.layers import CrossNet, InteractingLayer
 from deepctr_torch.models import DCN, DIN, AutoInt, DeepFM, xDeepFM
 from numpy.typing import NDArray
 
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import PADDING_ID
 from peers.tables import Settings, Start, Task
 

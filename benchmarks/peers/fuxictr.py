@@ -33,7 +33,7 @@ from fuxictr.pytorch.models import BaseModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import PADDING_ID
 from peers.tables import Settings, Start, Task
 

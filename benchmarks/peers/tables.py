@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ctrkit.api.models.training_config import load_train_config, read_training_table
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
 from ctrkit.data.synthetic import Market
 from ctrkit.schema import CategoricalFeature, FeatureSpec, SequenceFeature

@@ -18,7 +18,7 @@ from ctrkit.api.models.training_config import TrainConfig, read_training_table
 from ctrkit.api.run_folder import run_folder
 from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config, ConfigLike, settings_of
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.explanations import (
     HIDDEN,

@@ -12,7 +12,7 @@ import numpy as np
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.artifact import versions
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.errors import ConfigError
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report, Table

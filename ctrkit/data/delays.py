@@ -23,7 +23,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.config import Config
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.labels import read_labels, read_of_rows, read_weights
 from ctrkit.data.seen_share import seen_share
 from ctrkit.data.split import Split

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.bloom import among, bloom_filter
-from ctrkit.data.encoder import EncodedColumn, EncodedTable
+from ctrkit.data.encoded import EncodedColumn, EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, Words, distinct, mixed
 from ctrkit.schema import Column, FeatureSpec, check_column

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from polars.selectors import enum
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.item_draws import ItemDraws, LogRows
 from ctrkit.data.item_survey import ItemSurvey
 from ctrkit.data.labels import read_labels

@@ -22,7 +22,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ctrkit.array_files import read_arrays, write_arrays
-from ctrkit.data.encoder import EncodedTable, Encoder, add_to_digest
+from ctrkit.data.encoded import EncodedTable, add_to_digest
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.histories import Histories, Ids
 from ctrkit.data.split import Split
 from ctrkit.data.versions import version_of

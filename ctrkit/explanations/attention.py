@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ctrkit.arrays import Floats
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.explanations.features import Names, column, position_of, take, with_field
 from ctrkit.explanations.permutation import Probabilities

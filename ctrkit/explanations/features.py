@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Integers
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
 from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.data.scales import restored

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ctrkit.arrays import Floats
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.explanations.features import chunks
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.errors import ConfigError
 from ctrkit.explanations.attributions import Attributions
 from ctrkit.explanations.extra import require

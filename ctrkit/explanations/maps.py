@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import FIRST_ID
 from ctrkit.errors import DataError, nearest
 from ctrkit.explanations.extra import require

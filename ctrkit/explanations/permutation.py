@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
 from ctrkit.arrays import Floats
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.explanations.features import assemble, units
 from ctrkit.metrics import auc, log_loss

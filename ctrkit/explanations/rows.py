@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import PADDING_ID
 from ctrkit.explanations.attributions import Attributions
 from ctrkit.explanations.features import HISTORY, Names

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.histories import Histories
 from ctrkit.explanations.attributions import Attributions
 from ctrkit.explanations.extra import require

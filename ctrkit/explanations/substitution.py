@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ctrkit.arrays import Floats
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import PADDING_ID, UNKNOWN_ID
 from ctrkit.explanations.features import chunks
 from ctrkit.models import CtrModel

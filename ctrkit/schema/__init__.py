@@ -1,12 +1,10 @@
 """What columns mean: `FeatureSpec` for training tables, `LogSchema` for bandit, bid and auction logs."""
 
 from ctrkit.schema.columns import Column, check_column
-from ctrkit.schema.features import (
-    TRUTH_PREFIX,
+from ctrkit.schema.features import TRUTH_PREFIX, CandidateSpec, FeatureSpec
+from ctrkit.schema.kinds import (
     BagFeature,
-    CandidateSpec,
     CategoricalFeature,
-    FeatureSpec,
     ListFeature,
     NumericFeature,
     SequenceFeature,

@@ -15,7 +15,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ctrkit.array_files import read_arrays
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.versions import version_of
 from ctrkit.errors import ArtifactError, ConfigError
 from ctrkit.serving.sessions import Arrays, Session, session_of

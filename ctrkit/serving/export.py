@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ctrkit.array_files import write_arrays
 from ctrkit.arrays import Booleans, Floats
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.versions import version_of
 from ctrkit.errors import RunError
 from ctrkit.progress import OnStep, silent

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans, Floats
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import PADDING_ID, UNKNOWN_ID, FeatureMap, VectorField
 from ctrkit.data.histories import Histories
 from ctrkit.data.vectors import Vectors

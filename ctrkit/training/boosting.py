@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.split import Split
 from ctrkit.models.lightgbm import LightGBM
 from ctrkit.nn.batches import batches_of

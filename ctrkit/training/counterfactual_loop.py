@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import TrainingWarning
 from ctrkit.models import CtrModel

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.models.base import Cross
 from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.training.evidence import fit_by_evidence, honest

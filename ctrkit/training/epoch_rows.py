@@ -13,7 +13,7 @@ import torch
 from scipy.special import expit
 
 from ctrkit.arrays import Booleans, Floats, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.sampling import HardNegativesConfig
 from ctrkit.errors import DataError
 from ctrkit.models import CtrModel

@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import FIRST_ID
 from ctrkit.nn.item_vectors import WIDTH, ItemVectors
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans, Floats, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import PADDING_ID, UNKNOWN_ID
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch, batches_of

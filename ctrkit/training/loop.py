@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ctrkit.arrays import Integers
 from ctrkit.config import Config
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.sampling import HardNegativesConfig
 from ctrkit.data.split import Split
 from ctrkit.errors import ConfigError, DataError, RunError, TrainingWarning

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ctrkit.arrays import Booleans, Floats, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.histories import RowIndex
 from ctrkit.models import Output, Scorer
 from ctrkit.nn.batches import Batch

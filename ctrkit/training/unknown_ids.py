@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ctrkit.arrays import Booleans, Integers
-from ctrkit.data.encoder import EncodedColumn, EncodedTable
+from ctrkit.data.encoded import EncodedColumn, EncodedTable
 from ctrkit.data.feature_map import FeatureMap, is_unknown, rows_of_tables
 from ctrkit.nn.embedding import FeatureEmbedding
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ctrkit.arrays import Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.metrics import auc
 from ctrkit.models import CtrModel
 from ctrkit.training.averaging import AveragedWeights

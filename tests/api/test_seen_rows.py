@@ -22,6 +22,7 @@ EXCEPTIONS = {
     "train": "`start` and `resume` go on with a model; the rows are training rows, and new ones are held out",
     "plan_budget": "the same note as of `simulate_bidding`, from the same reader of auctions",
     "prepare": "it writes rows for a training",
+    "export_model": "it compares a graph with the model, and judges neither",
     "push_features": "it writes features and judges nothing",
     "list_models": "it takes neither a model nor a policy that was trained",
 }

@@ -19,8 +19,7 @@ from ctrkit.data.ids import unseen_ids
 from ctrkit.data.scales import restored
 from ctrkit.data.unlike import unknown_by_part
 from ctrkit.errors import DataError
-from ctrkit.schema import FeatureSpec
-from ctrkit.schema.features import CategoricalFeature
+from ctrkit.schema import CategoricalFeature, FeatureSpec
 from ctrkit.tables import read_table
 
 SPEC = FeatureSpec.model_validate(

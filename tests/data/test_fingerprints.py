@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.fingerprints import row_hashes, rows_seen, sample_of, seen_state, share_of_seen, share_seen
 from ctrkit.schema import FeatureSpec
 from tests.padded import histories

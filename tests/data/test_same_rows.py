@@ -16,7 +16,8 @@ import pytest
 
 from ctrkit.api.models.model import Model
 from ctrkit.artifact import Artifact
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.ids import UnknownIds
 from ctrkit.data.split import SplitConfig, split_rows
 from ctrkit.errors import DataError, DataWarning

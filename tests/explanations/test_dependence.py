@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.errors import DataError
 from ctrkit.explanations import Names, partial_dependence
 from ctrkit.models import build_model, model_config

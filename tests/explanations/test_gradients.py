@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ctrkit.data.bins import Bins
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.errors import ConfigError
 from ctrkit.explanations import deepshap, integrated_gradients, take
 from ctrkit.explanations.gradients import DEEPSHAP_GAP

@@ -12,7 +12,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.inspection import permutation_importance as of_scikit_learn
 
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.explanations import HISTORY, Repeated, permutation_importance, units
 from ctrkit.training import predict

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import Bag, FeatureMap, VectorField
 from ctrkit.data.vectors import Vectors
 from ctrkit.models import CtrModel, build_model, model_config

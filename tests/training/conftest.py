@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.data.split import Split
 from ctrkit.models import Output

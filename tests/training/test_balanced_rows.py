@@ -11,7 +11,7 @@ import pytest
 from scipy.special import expit
 
 import ctrkit
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.split import Split
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.models import CtrModel

@@ -10,7 +10,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from ctrkit.data.bins import Bins
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.training.crosses import _VARIANCES, choose_crosses, evidence

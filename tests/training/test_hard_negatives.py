@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 import ctrkit
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.sampling import HardNegativesConfig
 from ctrkit.data.split import Split
 from ctrkit.errors import ConfigError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.nn.item_vectors import WIDTH, ItemVectors
 from ctrkit.training.item_vectors import correspondence_vectors, fit_item_vectors

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from ctrkit.data.bins import Bins
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import Bag, FeatureMap
 from ctrkit.data.split import Split
 from ctrkit.models import CtrModel, build_model, model_config

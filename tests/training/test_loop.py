@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.sampling import HardNegativesConfig
 from ctrkit.data.split import Split
 from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError

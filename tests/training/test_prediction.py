@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models import build_model, model_config
 from ctrkit.training import predict, predict_candidates

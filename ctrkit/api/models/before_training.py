@@ -11,7 +11,7 @@ import polars as pl
 
 from ctrkit.api.models.leakage import leaks_by_task
 from ctrkit.arrays import Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.split import Split
 from ctrkit.errors import DataError, TrainingWarning, attempt
 from ctrkit.schema import FeatureSpec

@@ -14,7 +14,7 @@ from ctrkit.api.models.before_training import group_notes
 from ctrkit.api.models.model import Model
 from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.delays import LateLabels, Maturity, settled
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.fingerprints import SEEN, rows_seen, share_of_seen, times_digest, times_of
 from ctrkit.data.negatives import counting
 from ctrkit.data.raw_table import RawTable

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import PADDING_ID
 from ctrkit.evaluation.leaks import Leak, find_leaks, only_with, telling_rows
 from ctrkit.schema import FeatureSpec

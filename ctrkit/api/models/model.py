@@ -19,7 +19,8 @@ from ctrkit.api.models.task_calibrators import TaskCalibrator, calibrated, segme
 from ctrkit.arrays import Floats
 from ctrkit.artifact import Artifact
 from ctrkit.calibration import ValueScaling, told_apart
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.data.fingerprints import kept_keys
 from ctrkit.data.raw_encoder import RawEncoder

@@ -21,7 +21,8 @@ from ctrkit.api.models.training_rows import counted_rows
 from ctrkit.arrays import columns_of
 from ctrkit.data.delays import LateLabels, columns_read, settled
 from ctrkit.data.derive import EventFiles
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.fingerprints import event_hashes, field_hashes, row_hashes, seen_by, times_digest, times_of
 from ctrkit.data.labels import Groups, read_weights
 from ctrkit.data.learning import Learning

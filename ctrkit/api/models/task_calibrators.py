@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from ctrkit.arrays import Floats
 from ctrkit.calibration import Calibrator, EntireSpaceCalibration, calibrator_from_state
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.feature_map import rows_of_tables
 from ctrkit.errors import ConfigError, nearest
 

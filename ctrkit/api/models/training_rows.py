@@ -14,7 +14,8 @@ from ctrkit.api.models.profile import training_profile
 from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.arrays import Booleans, Integers
 from ctrkit.data.delays import LateLabels, Maturity, settled
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.fingerprints import seen_state, times_digest, times_of
 from ctrkit.data.negatives import counting
 from ctrkit.data.raw_table import RawTable

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoded import EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.metrics import MetricInterval, value_error, value_gini, value_interval, value_pcoc
 from ctrkit.metrics.amounts import ValueMetric

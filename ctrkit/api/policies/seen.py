@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ctrkit.api.models.labelled import LEAST_UNSEEN
 from ctrkit.api.models.model import Model
 from ctrkit.arrays import Booleans, Floats
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.fingerprints import (
     SEEN,
     beyond_chance,
