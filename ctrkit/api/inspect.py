@@ -249,7 +249,7 @@ def _inspected(data: TableLike, label: str | None, source: str | None, place: st
     assert first is not None
     clicks = table[first].cast(pl.Float64)
     shown = pl.Series(np.ones(table.height)) if counts is None else table[counts].cast(pl.Float64)
-    features = [one for one in columns if one.role == "feature" and one.kind not in ("list", "vector")]
+    features = [one for one in columns if one.role == "feature" and one.kind not in ("list", "bag", "vector")]
     numbers = [one.name for one in features if one.kind == "number"]
     skewed = frozenset(name for name in numbers if _is_skewed(table[name]))
     rate = float(clicks.sum()) / max(float(shown.sum()), 1.0)

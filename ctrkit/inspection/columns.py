@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -15,13 +14,14 @@ from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 from ctrkit.evaluation.leaks import find_leaks, telling_rows
 from ctrkit.inspection.header import check_header
+from ctrkit.inspection.lists import FEW_LISTS, SHARED, kind_of_lists, owner_of
 from ctrkit.inspection.outcomes import first_named, outcome_roles
 from ctrkit.schema import TRUTH_PREFIX, unix_seconds
-from ctrkit.tables.cells import ids_as_text, lists_of, unsplit, values_of
+from ctrkit.tables.cells import ids_as_text, lists_of, unsplit
 
 Kind: TypeAlias = Literal[
-    "number", "category", "id", "time", "list", "vector", "binary", "constant", "empty", "text", "comma",
-    "date",
+    "number", "category", "id", "time", "list", "bag", "vector", "numbers", "binary", "constant", "empty",
+    "text", "comma", "date",
 ]  # fmt: skip
 
 # Names in the order in which they are looked for.
@@ -53,10 +53,8 @@ _PREDICTIONS = ("pctr", "pcvr", "prediction", "predicted", "probability")
 _OWN_VALUES = 0.5
 _LEAST_ROWS = 100
 _SEPARATOR = "|"
-# Lists that are looked at to tell vectors from histories.
-_FEW_LISTS = 1000
-# Share of the events that are ids of a column whose ids they are taken for.
-_SHARED = 0.5
+# Lists by whose events it is told whose ids they are.
+_LISTS = 5000
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def inspected(
         replace(columns[name], role=role, why=why, leaks=name in leaks) for name, (role, why) in roles.items()
     ]
     found.sort(key=lambda one: table.columns.index(one.name))
-    return tuple(_with_shares(found, table))
+    return _with_histories(found, table)
 
 
 def _column(values: pl.Series) -> InspectedColumn:
@@ -158,7 +156,7 @@ def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
     if not held.len():
         return "empty", None
     if isinstance(held.dtype, pl.List | pl.Array):
-        return ("vector" if _is_vector(held) else "list"), None
+        return kind_of_lists(held), None
     if held.dtype == pl.Boolean or (held.dtype.is_numeric() and set(held.unique()) == {0, 1}):
         return "binary", None
     if distinct == 1:
@@ -172,37 +170,24 @@ def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
         amount = last_word in _AMOUNTS
         return ("category" if whole and distinct <= _FEW_VALUES and not amount else "number"), None
     text = held.cast(pl.String)
-    bracketed = int(text.str.starts_with("[").sum()) > _SHARED * text.len()
+    bracketed = int(text.str.starts_with("[").sum()) > SHARED * text.len()
     if bracketed or bool(text.str.contains(_SEPARATOR, literal=True).any()):
-        lists = lists_of(text.head(_FEW_LISTS), _SEPARATOR)
-        return ("vector" if _is_vector(lists) else "list"), _SEPARATOR
+        lists = lists_of(text.head(FEW_LISTS), _SEPARATOR)
+        return kind_of_lists(lists), _SEPARATOR
     sign = unsplit(text, _SEPARATOR)
     # "Bern, Switzerland" is no list: all its cells have two parts.
     if sign not in (None, " ") and text.str.split(sign).list.len().n_unique() > 2:
         return "list", sign
     if _is_time(text):
         return "time", None
-    if int(text.str.contains(r"^\s*-?\d+,\d+\s*$").sum()) > _SHARED * text.len():
+    if int(text.str.contains(r"^\s*-?\d+,\d+\s*$").sum()) > SHARED * text.len():
         return "comma", None
-    if int(text.str.contains(r"^\s*\d{1,2}[./]\d{1,2}[./]\d{2,4}").sum()) > _SHARED * text.len():
+    if int(text.str.contains(r"^\s*\d{1,2}[./]\d{1,2}[./]\d{2,4}").sum()) > SHARED * text.len():
         return "date", None
     own = distinct > _OWN_VALUES * held.len() and held.len() >= _LEAST_ROWS
     if own and last_word not in _IDS:
         return "text", None
     return ("id" if distinct > _FEW_VALUES else "category"), None
-
-
-def _is_vector(lists: pl.Series) -> bool:
-    """Whether lists hold numbers, not all of them whole, and all have the same length, of two at least."""
-    inner = lists.dtype.inner if isinstance(lists.dtype, pl.List | pl.Array) else None
-    if inner is None or not (inner.is_numeric() or inner == pl.String):
-        return False
-    lists = lists.head(_FEW_LISTS).cast(pl.List(pl.Float64), strict=False)
-    numbers, widths = lists.explode(), lists.list.len().unique()
-    # Text that is no number has become null.
-    if widths.len() != 1 or widths[0] < 2 or numbers.null_count() or not numbers.is_finite().all():
-        return False
-    return bool((numbers != numbers.round()).any())
 
 
 def _is_time(values: pl.Series) -> bool:
@@ -226,6 +211,7 @@ _NOT_READ: Mapping[Kind, str] = {
     "comma": "it holds numbers with a decimal comma: write them with a point",
     "date": "it holds dates whose day and month may be confused: write them as 2024-03-10",
     "time": "there is another time",
+    "numbers": "it holds lists of numbers, more in some rows than in others",
 }
 
 
@@ -274,30 +260,25 @@ def _leaks(
     return {leak.feature: leak.sentence for leak in find_leaks(label, values, labels[rows])}
 
 
-def _with_shares(columns: Sequence[InspectedColumn], table: pl.DataFrame) -> Iterable[InspectedColumn]:
-    """Lists with the column whose ids their events are."""
+def _with_histories(columns: Sequence[InspectedColumn], table: pl.DataFrame) -> tuple[InspectedColumn, ...]:
+    """Lists with the column whose ids their events are. Those of other lengths than the history are bags.
+
+    The history is the first list whose events are known ids, or else the first list.
+    """
     ids = [one.name for one in columns if one.role == "feature" and one.kind in ("id", "category")]
     known = {name: ids_as_text(table[name].cast(pl.String)).unique().drop_nulls() for name in ids}
-    for one in columns:
-        if one.kind != "list" or one.role != "feature":
-            yield one
-            continue
-        cells = table[one.name].head(5000)
-        lists = cells if one.separator is None else lists_of(cells, one.separator)
-        events = ids_as_text(values_of(lists).cast(pl.String)).drop_nulls()
-        found = {
-            name: int(events.is_in(values.implode()).sum()) / max(events.len(), 1)
-            for name, values in known.items()
-        }
-        # Small numbers are ids of many columns: then the names decide.
-        alike = {name: (found[name] > _SHARED, _likeness(one.name, name), found[name]) for name in found}
-        best = max(alike, key=lambda name: alike[name], default=None)
-        shared = best is not None and found[best] > _SHARED
-        why = f"{one.why}; its events are ids of '{best}'" if shared else one.why
-        yield replace(one, shares=best if shared else None, why=why)
-
-
-def _likeness(one: str, other: str) -> float:
-    """How alike two names are, from 0 to 1, by their last words: "history_ads" and "ad_id" share "ad"."""
-    words = [[word.rstrip("s") for word in name.lower().split("_") if word != "id"] for name in (one, other)]
-    return max((SequenceMatcher(None, a, b).ratio() for a in words[0] for b in words[1][-1:]), default=0.0)
+    found, lengths = list(columns), dict[int, pl.Series]()
+    for place, one in enumerate(columns):
+        if one.kind == "list" and one.role == "feature":
+            cells = table[one.name]
+            lists = cells if one.separator is None else lists_of(cells, one.separator)
+            lengths[place] = lists.list.len().fill_null(0)
+            owner = owner_of(one.name, lists.head(_LISTS), known)
+            why = one.why if owner is None else f"{one.why}; its events are ids of '{owner}'"
+            found[place] = replace(one, shares=owner, why=why)
+    history = next((place for place in lengths if found[place].shares), next(iter(lengths), -1))
+    for place, counts in lengths.items():
+        if not counts.equals(lengths[history], check_names=False):
+            why = f"it holds lists of other lengths than '{found[history].name}', taken for sets of ids"
+            found[place] = replace(found[place], kind="bag", why=why)
+    return tuple(found)

@@ -62,6 +62,7 @@ def first_config(
         ("categorical", ("category", "id"), ()),
         ("numeric", ("number", "binary"), proposals.numeric),
         ("sequences", ("list",), proposals.sequences),
+        ("bags", ("bag",), ()),
         ("vectors", ("vector",), ()),
     )
     for key, of_kinds, derived in kinds:
@@ -84,10 +85,10 @@ def _feature(one: InspectedColumn, skewed: bool) -> str:
     parts = [f"name: {_text(one.name)}"]
     if skewed:
         parts.append("transform: log1p")
-    if one.kind == "list":
+    if one.kind in ("list", "bag"):
         parts += [] if one.shares is None else [f"shares: {_text(one.shares)}"]
         parts.append(f"max_length: {MOST_EVENTS}")
-    if one.kind in ("list", "vector"):
+    if one.kind in ("list", "bag", "vector"):
         parts += [] if one.separator in (None, "|") else [f"separator: {json.dumps(one.separator)}"]
     return f"{{{', '.join(parts)}}}"
 

@@ -344,3 +344,25 @@ def test_real_logs_are_understood(name: str, label: str, group: str | None, time
     table, _ = spread_rows(SHARED / name, most=20_000)
     by_role = {one.role: one.name for one in inspected(table)}
     assert (by_role.get("label 1"), by_role.get("group"), by_role.get("time")) == (label, group, time)
+
+
+def test_lists_of_other_lengths_than_the_history_are_bags_and_uneven_numbers_are_left_out(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(1)
+    table = log(2000).with_columns(
+        seen_hours=pl.col("seen_items").str.extract_all(r"\d+").list.eval(pl.element().str.slice(2)),
+        tags=pl.Series([rng.integers(0, 9, count).tolist() for count in rng.integers(0, 4, 2000)]),
+        scores=pl.Series([rng.random(count).tolist() for count in rng.integers(1, 4, 2000)]),
+    )
+    found = {one.name: one for one in inspected(table)}
+    kinds = {name: found[name].kind for name in ("seen_items", "seen_hours", "tags", "scores")}
+    assert kinds == {"seen_items": "list", "seen_hours": "list", "tags": "bag", "scores": "numbers"}
+    assert "other lengths than 'seen_items'" in found["tags"].why
+    assert found["scores"].role == "left out"
+    table.write_parquet(tmp_path / "log.parquet")
+    ctrkit.inspect(tmp_path / "log.parquet", save=tmp_path / "first.yaml")
+    config = yaml.safe_load((tmp_path / "first.yaml").read_text())
+    assert [one["name"] for one in config["features"]["bags"]] == ["tags"]
+    trained = ctrkit.train(tmp_path / "first.yaml", network="lr", overrides=["model.crosses=[]"]).trained
+    assert [one.name for one in trained.spec.bags] == ["tags"]
