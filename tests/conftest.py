@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 
-# How long a busy machine takes to draw an example is no fault of a test. `make tests-slow` draws more.
+# How long a busy machine takes to draw an example is no fault of a test. `make tests-properties` draws more.
 settings.register_profile(
     "quick", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
 )
