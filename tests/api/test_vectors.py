@@ -191,7 +191,8 @@ def test_inspection_proposes_vectors(table: pl.DataFrame, tmp_path: Path) -> Non
     )
     found = ctrkit.inspect(made)
     kinds = {one.name: one.kind for one in found.columns}
-    assert [kinds[name] for name in ("vector", "text", "history", "ragged")] == ["vector"] * 2 + ["list"] * 2
-    made.drop("ragged").write_parquet(tmp_path / "t.parquet")
+    names = ("vector", "text", "history", "ragged")
+    assert [kinds[name] for name in names] == ["vector", "vector", "list", "numbers"]
+    made.write_parquet(tmp_path / "t.parquet")
     result = ctrkit.train(data=tmp_path / "t.parquet", network="lr", model=None, out=None)
     assert [one["name"] for one in result.artifact.config["features"]["vectors"]] == ["vector", "text"]
