@@ -13,7 +13,7 @@ from ctrkit.data.feature_map import PADDING_ID
 from ctrkit.data.ids import as_lists
 from ctrkit.errors import DataError
 from ctrkit.schema import BagFeature
-from ctrkit.tables.cells import values_of
+from ctrkit.tables.cells import numbers_of, values_of
 
 Value = TypeVar("Value", np.int32, np.float32)
 
@@ -25,7 +25,7 @@ def first_values(table: pl.DataFrame, bag: BagFeature, file: str | None) -> tupl
         DataError: the column holds no lists.
     """
     first = as_lists(table[bag.name], bag, file).list.head(bag.max_length)
-    return values_of(first), _lengths(first)
+    return values_of(first), lengths_of(first)
 
 
 def first_weights(table: pl.DataFrame, bag: BagFeature, file: str | None) -> NDArray[np.float32] | None:
@@ -38,8 +38,8 @@ def first_weights(table: pl.DataFrame, bag: BagFeature, file: str | None) -> NDA
     if bag.weights is None:
         return None
     lists = as_lists(table[bag.weights], bag, file)
-    lengths = _lengths(lists)
-    apart = np.flatnonzero(lengths != _lengths(as_lists(table[bag.name], bag, file)))
+    lengths = lengths_of(lists)
+    apart = np.flatnonzero(lengths != lengths_of(as_lists(table[bag.name], bag, file)))
     if apart.size:
         raise DataError(
             f"the list has another length than the list of '{bag.name}', whose weights it holds",
@@ -49,12 +49,7 @@ def first_weights(table: pl.DataFrame, bag: BagFeature, file: str | None) -> NDA
             hint="Give each id of the bag one weight",
         )
     flat = values_of(lists)
-    try:
-        numbers = flat.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
-    except pl.exceptions.PolarsError:
-        numbers = np.full(flat.len(), np.nan)
-    with np.errstate(over="ignore"):
-        weights = numbers.astype(np.float32)
+    weights = numbers_of(flat)
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if wrong.size:
         raise DataError(
@@ -81,5 +76,6 @@ def padded(flat: NDArray[Value], counts: Integers, length: int) -> NDArray[Value
     return found
 
 
-def _lengths(lists: pl.Series) -> Integers:
+def lengths_of(lists: pl.Series) -> Integers:
+    """The number of values in each list, 0 for a missing one, [n]."""
     return lists.list.len().fill_null(0).to_numpy().astype(np.int64)

@@ -15,11 +15,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans, Floats, Integers
+from ctrkit.data.bags import lengths_of
 from ctrkit.data.feature_map import UNKNOWN_ID
 from ctrkit.data.ids import Vocabulary, as_lists
 from ctrkit.errors import DataError
 from ctrkit.schema import VectorFeature
-from ctrkit.tables.cells import ids_as_text, values_of
+from ctrkit.tables.cells import ids_as_text, numbers_of, values_of
 
 # Rows that are summed or scaled at a time, so that sums do not depend on where chunks begin and end.
 BLOCK = 1 << 13
@@ -181,7 +182,7 @@ def read_vectors(
         DataError: a vector has another width, or holds what is no finite number of 32 bits.
     """
     lists = as_lists(values, feature, file)
-    lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
+    lengths = lengths_of(lists)
     there = lengths > 0
     d = width or int(lengths[there][0] if there.any() else 0)
     if (wrong := np.flatnonzero(there & (lengths != d))).size:
@@ -193,11 +194,7 @@ def read_vectors(
             hint="Give vectors of one width; where there is none, leave the cell empty",
         )
     flat = values_of(lists)
-    try:
-        with np.errstate(over="ignore"):
-            numbers = flat.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy().astype(np.float32)
-    except pl.exceptions.PolarsError:
-        numbers = np.full(flat.len(), np.nan, dtype=np.float32)
+    numbers = numbers_of(flat)
     if (wrong := np.flatnonzero(~np.isfinite(numbers))).size:
         raise DataError(
             f"the vector holds {flat[int(wrong[0])]!r}, which is no finite number of 32 bits",

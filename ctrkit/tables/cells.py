@@ -7,8 +7,10 @@ import os
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ctrkit.errors import DataError
 
@@ -261,6 +263,16 @@ def with_values(lists: pl.Series, flat: pl.Series) -> pl.Series:
 def values_of(lists: pl.Series) -> pl.Series:
     """The values of all lists, one list after another; empty and missing ones have none."""
     return lists.filter((lists.list.len() > 0).fill_null(False)).explode()
+
+
+def numbers_of(values: pl.Series) -> NDArray[np.float32]:
+    """Values of lists as numbers of 32 bits: NaN for what is no number, infinite for what is too large."""
+    try:
+        numbers = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    except pl.exceptions.PolarsError:
+        return np.full(values.len(), np.nan, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32)
 
 
 def alike(columns: Sequence[pl.Series], files: Sequence[str | os.PathLike[str] | None]) -> list[pl.Series]:

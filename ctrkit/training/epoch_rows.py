@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from ctrkit.arrays import Booleans, Floats, Integers
@@ -33,7 +34,10 @@ class EpochRows:
 
     Attributes:
         size: number of rows that an epoch reads.
+        counts: how often every row of the data counts in this epoch, float32 [n]; None if each counts once.
     """
+
+    counts: NDArray[np.float32] | None = None
 
     def __init__(self, data: EncodedTable, rows: Integers, groups: Integers | None, seed: int) -> None:
         self.data, self.rows, self.groups, self.seed = data, rows, groups, seed
@@ -50,7 +54,10 @@ class EpochRows:
 
     def batch(self, rows: Integers) -> Batch:
         """Some of the rows, with the weights that they have in this epoch."""
-        return Batch.of(self.data, rows)
+        batch = Batch.of(self.data, rows)
+        if self.counts is None:
+            return batch
+        return replace(batch, weight=batch.weight * torch.from_numpy(self.counts[rows]))
 
     def _mixed(self, rows: Integers, epoch: int) -> Integers:
         rng = np.random.default_rng([self.seed, epoch])
@@ -77,6 +84,8 @@ class HardNegatives(EpochRows):
         config: how negatives are drawn.
     """
 
+    counts: NDArray[np.float32]
+
     def __init__(
         self,
         data: EncodedTable,
@@ -93,7 +102,7 @@ class HardNegatives(EpochRows):
         self.size = self.positives.size + self.kept
         self._scored = -1
         self._chances = np.empty(0)
-        self._counts = np.ones(len(data), dtype=np.float32)
+        self.counts = np.ones(len(data), dtype=np.float32)
 
     def order(self, epoch: int, model: CtrModel) -> Integers:
         if self._scored < 0 or epoch - self._scored >= self.config.refresh:
@@ -102,12 +111,8 @@ class HardNegatives(EpochRows):
         pool, rng = self._pool(), np.random.default_rng([self.seed, epoch, 2])
         drawn = systematic(self._chances, self.kept, rng)
         scored = pool.size / max(self.negatives.size, 1)
-        self._counts[pool[drawn]] = 1.0 / (scored * self._chances[drawn])
+        self.counts[pool[drawn]] = 1.0 / (scored * self._chances[drawn])
         return self._mixed(np.sort(np.concatenate([self.positives, pool[drawn]])), epoch)
-
-    def batch(self, rows: Integers) -> Batch:
-        batch = super().batch(rows)
-        return replace(batch, weight=batch.weight * torch.from_numpy(self._counts[rows]))
 
     def state_dict(self) -> dict[str, Any]:
         """The chances, and the epoch of their scores."""
@@ -154,6 +159,8 @@ class BalancedRows(EpochRows):
         DataError: there is no row that such a share could be made of.
     """
 
+    counts: NDArray[np.float32]
+
     def __init__(
         self,
         data: EncodedTable,
@@ -181,9 +188,9 @@ class BalancedRows(EpochRows):
             quotas = rows.size * (share - rest) * sizes[of] / sizes[of].sum()
             self.quotas[of] = np.where(sizes[of] > 0, np.maximum(quotas.round(), 1), 0)
         self.size = int(self.quotas.sum())
-        self._counts = np.ones(len(data), dtype=np.float32)
+        self.counts = np.ones(len(data), dtype=np.float32)
         for of_class, quota in zip(self.classes, self.quotas, strict=True):
-            self._counts[of_class] = of_class.size / max(quota, 1)
+            self.counts[of_class] = of_class.size / max(quota, 1)
 
     def order(self, epoch: int, model: CtrModel) -> Integers:
         rng = np.random.default_rng([self.seed, epoch, 4])
@@ -192,10 +199,6 @@ class BalancedRows(EpochRows):
             whole, rest = divmod(int(quota), max(rows.size, 1))
             read += [rows] * whole + [rng.choice(rows, rest, replace=False)]
         return self._mixed(np.sort(np.concatenate(read)), epoch)
-
-    def batch(self, rows: Integers) -> Batch:
-        batch = super().batch(rows)
-        return replace(batch, weight=batch.weight * torch.from_numpy(self._counts[rows]))
 
 
 def epoch_rows(

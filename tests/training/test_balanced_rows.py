@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
-from scipy.special import expit
 
 import ctrkit
 from ctrkit.data.encoded import EncodedTable
@@ -16,6 +14,7 @@ from ctrkit.data.split import Split
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.models import CtrModel
 from ctrkit.training.epoch_rows import BalancedRows
+from tests.training.sampled_clicks import FEATURES, clicks, trained
 
 
 @pytest.mark.parametrize("shares", [{0: 0.7}, {1: 0.02}, {0: 0.2, 1: 0.15}, {0: 0.9, 1: 0.6}])
@@ -36,7 +35,7 @@ def test_shares_are_reached_and_sums_are_those_of_all_rows(
             of_class = np.count_nonzero(reached[rows] == number)
             assert counts[reached[read] == number].sum() == pytest.approx(of_class, rel=1e-5)
         times = np.bincount(read, minlength=len(data))[rows]
-        wanted = 1.0 / reading._counts[rows]
+        wanted = 1.0 / reading.counts[rows]
         assert (np.abs(times - wanted) < 1.0 + 1e-6).all()
         found.append(losses[read] @ counts)
     error = np.std(found) / np.sqrt(len(found))
@@ -60,36 +59,13 @@ def test_a_share_that_no_row_can_have_is_refused(data: EncodedTable, split: Spli
         BalancedRows(data, without, None, 0, {1: 0.1})
 
 
-FEATURES = {
-    "categorical": [{"name": "place"}],
-    "numeric": [{"name": "price"}],
-    "labels": {"click": "click", "buy": "buy"},
-}
-
-
-def rows(count: int = 20_000) -> pl.DataFrame:
-    rng = np.random.default_rng(0)
-    place, price = rng.integers(0, 6, count), rng.normal(size=count)
-    click = rng.random(count) < expit(-1.8 + 0.3 * place + 0.7 * price)
-    buy = click & (rng.random(count) < 0.1 + 0.05 * place)
-    return pl.DataFrame({"place": place, "price": price, "click": click * 1, "buy": buy * 1})
+WITH_BUYS = {**FEATURES, "labels": {"click": "click", "buy": "buy"}}
 
 
 def test_a_trained_model_predicts_all_rows() -> None:
     """Without the weights the PCOC of the click would be about 2.5."""
-    result = ctrkit.train(
-        data=rows(),
-        features=FEATURES,
-        network={"name": "dnn", "crosses": None, "hidden": [16]},
-        split={"train": 0.6, "valid": 0.1},
-        training={
-            "epochs": 3,
-            "batch_size": 128,
-            "validations_per_epoch": 1,
-            "optimizer": {"learning_rate": 5e-3},
-        },
-        sampling={"balance": {"click": 0.6, "buy": 0.3}},
-    )
+    sampling = {"balance": {"click": 0.6, "buy": 0.3}}
+    result = trained(clicks(base=-1.8), WITH_BUYS, sampling, train=0.6)
     assert result.metrics["click"]["pcoc"] == pytest.approx(1.0, abs=0.12)
     assert result.metrics["buy"]["pcoc"] == pytest.approx(1.0, abs=0.2)
     assert result.metrics["click"]["auc"] > 0.65
@@ -109,4 +85,4 @@ def test_a_trained_model_predicts_all_rows() -> None:
 )
 def test_faulty_settings_are_named(network: str, sampling: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        ctrkit.train(data=rows(100), features=FEATURES, network=network, sampling=sampling)
+        ctrkit.train(data=clicks(100, -1.8), features=WITH_BUYS, network=network, sampling=sampling)

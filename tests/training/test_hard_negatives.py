@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from scipy.optimize import brentq
@@ -20,6 +19,7 @@ from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel
 from ctrkit.training import predict
 from ctrkit.training.epoch_rows import HardNegatives, chances, systematic
+from tests.training.sampled_clicks import FEATURES, clicks, trained
 
 
 @pytest.mark.parametrize("count", [0, 1, 37, 199, 200])
@@ -101,31 +101,9 @@ def test_few_rows_or_one_label_are_read_as_they_are(
             assert reading.order(0, new_model()).size == (1 if label == 0.0 else rows.size)
 
 
-def rows(count: int = 20_000) -> pl.DataFrame:
-    rng = np.random.default_rng(0)
-    place, price = rng.integers(0, 6, count), rng.normal(size=count)
-    click = rng.random(count) < expit(-3.2 + 0.3 * place + 0.7 * price)
-    return pl.DataFrame({"place": place, "price": price, "click": click * 1})
-
-
-FEATURES = {"categorical": [{"name": "place"}], "numeric": [{"name": "price"}]}
-
-
 def test_a_trained_model_predicts_all_rows() -> None:
     """Without the weights the PCOC of the click would be about 4."""
-    result = ctrkit.train(
-        data=rows(),
-        features=FEATURES,
-        network={"name": "dnn", "crosses": None, "hidden": [16]},
-        split={"train": 0.4, "valid": 0.1},
-        training={
-            "epochs": 3,
-            "batch_size": 128,
-            "validations_per_epoch": 1,
-            "optimizer": {"learning_rate": 5e-3},
-        },
-        sampling={"hard_negatives": {"kept": 0.15}},
-    )
+    result = trained(clicks(), FEATURES, {"hard_negatives": {"kept": 0.15}}, train=0.4)
     assert result.metrics["click"]["pcoc"] == pytest.approx(1.0, abs=0.12)
     assert result.metrics["click"]["auc"] > 0.7
     assert any("drawn by their scores" in note for note in result.notes)
@@ -146,5 +124,5 @@ def test_a_trained_model_predicts_all_rows() -> None:
 def test_faulty_settings_are_named(network: str, sampling: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ctrkit.train(
-            data=rows(100), features=FEATURES, network=network, sampling={"hard_negatives": sampling}
+            data=clicks(100), features=FEATURES, network=network, sampling={"hard_negatives": sampling}
         )
