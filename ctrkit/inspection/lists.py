@@ -17,13 +17,13 @@ SHARED = 0.5
 
 
 def kind_of_lists(lists: pl.Series) -> Literal["list", "vector", "numbers"]:
-    """Lists of events; vectors, which are numbers, not all of them whole, as many in every row, two at least;
-    or numbers that are neither, as more of them are in some rows than in others."""
+    """Lists of events; vectors, which are numbers, not all of them whole, as many in every list that is not
+    empty, two at least; or numbers that are neither, as more of them are in some lists than in others."""
     inner = lists.dtype.inner if isinstance(lists.dtype, pl.List | pl.Array) else None
     if inner is None or not (inner.is_numeric() or inner == pl.String):
         return "list"
     lists = lists.head(FEW_LISTS).cast(pl.List(pl.Float64), strict=False)
-    numbers, widths = values_of(lists), lists.list.len().unique()
+    numbers, widths = values_of(lists), lists.list.len().filter(lists.list.len() > 0).unique()
     # Text that is no number has become null.
     if not numbers.len() or numbers.null_count() or not numbers.is_finite().all():
         return "list"

@@ -188,11 +188,16 @@ def test_inspection_proposes_vectors(table: pl.DataFrame, tmp_path: Path) -> Non
         text=pl.Series(text),
         history=pl.concat_list(pl.col("item"), pl.col("item")),
         ragged=pl.Series([[0.5] * (1 + at % 2) for at in range(table.height)]),
+        gaps=pl.Series([[0.5, 1.0] if at % 2 else [] for at in range(table.height)]),
     )
     found = ctrkit.inspect(made)
     kinds = {one.name: one.kind for one in found.columns}
-    names = ("vector", "text", "history", "ragged")
-    assert [kinds[name] for name in names] == ["vector", "vector", "list", "numbers"]
+    names = ("vector", "text", "history", "ragged", "gaps")
+    assert [kinds[name] for name in names] == ["vector", "vector", "list", "numbers", "vector"]
     made.write_parquet(tmp_path / "t.parquet")
     result = ctrkit.train(data=tmp_path / "t.parquet", network="lr", model=None, out=None)
-    assert [one["name"] for one in result.artifact.config["features"]["vectors"]] == ["vector", "text"]
+    assert [one["name"] for one in result.artifact.config["features"]["vectors"]] == [
+        "vector",
+        "text",
+        "gaps",
+    ]
