@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # metadata though it works there, hence its own line.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,obp,bench,explain,oracles,scale,lake]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,obp,bench,explain,oracles,scale,lake,serve]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python obp==0.5.7
 	touch .venv/installed
 

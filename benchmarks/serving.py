@@ -31,7 +31,7 @@ from ctrkit.nn import scan
 from ctrkit.serving.bundle import Graphs, arrays_of
 from ctrkit.serving.export import examples_of
 from ctrkit.serving.graphs import GRAPHS, CalibratedModel, RowGraph, ServedGraph
-from ctrkit.serving.parity import CANDIDATES, random_rows
+from ctrkit.serving.parity import SHARING, random_rows
 from ctrkit.serving.sessions import OnnxSession, session_of
 from ctrkit.serving.writing import WRITERS, write_onnx
 
@@ -122,7 +122,7 @@ def graphs(candidates: int, fields: int, length: int, width: int, formats: list[
     )
     arrays = arrays_of(random_rows(features))
     static = {name: arrays[name][:candidates] for name in model.interface.static}
-    one = {name: arrays[name][CANDIDATES : CANDIDATES + 1] for name in model.interface.sequences}
+    one = {name: arrays[name][SHARING : SHARING + 1] for name in model.interface.sequences}
     each = {name: np.repeat(ids, candidates, axis=0) for name, ids in one.items()}
     table = Table("computed by", "one graph (ms)", "user graph (ms)", "candidates (ms)", "ratio")
     table.title = f"MDAF, {candidates} candidates of {fields} fields, {length} events, width {width}"

@@ -46,7 +46,8 @@ class FieldIds(nn.Module):
         # A number of few values or rows has no bins, but missing numbers of it are information too.
         holed = [name in feature_map.missing for name in numeric]
         self.binned = [number for number, edges in enumerate(bins) if edges or holed[number]]
-        self.register_buffer("edges", _padded([bins[n] for n in self.binned], inf), persistent=False)
+        edges = _padded([(-inf, *bins[n]) for n in self.binned], inf)
+        self.register_buffer("edges", edges, persistent=False)
         names = (*categorical, *(numeric[number] for number in self.binned))
         # A number has the bins, those beyond its edges, and missing.
         sizes = (
@@ -68,7 +69,7 @@ class FieldIds(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """The ids, int64 `[B, columns]`. Bin 0 and quarter 0 are missing or unknown."""
         numbers = batch.numeric[:, self.binned]
-        bins = 1 + (numbers.unsqueeze(2) >= self.edges).sum(dim=2)
+        bins = (numbers.unsqueeze(2) >= self.edges).sum(dim=2)
         known = known_or_unknown(batch.categorical).long()
         ids = torch.cat([known, bins.masked_fill(numbers.isnan(), 0)], dim=1)
         return torch.cat([ids, self.quarters[self.rows, ids[:, self.ordered]]], dim=1)

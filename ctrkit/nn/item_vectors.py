@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +54,9 @@ class ItemVectors(nn.Module):
             targets: int32 ids of the fields of U * K targets, `[U * K, F]`, K targets for each history.
         """
         products = [targets.new_zeros(len(targets), 0, dtype=self.vectors.dtype)]
-        for (name, field), vectors in zip(
-            self.pairs.items(), torch.split(self.vectors, list(self.sizes)), strict=True
-        ):
+        ends = accumulate(self.sizes)
+        for (name, field), size, end in zip(self.pairs.items(), self.sizes, ends, strict=True):
+            vectors = self.vectors[end - size : end]
             events = known_or_unknown(sequences[name]).long()
             count = (events >= FIRST_ID).sum(dim=1, keepdim=True).clamp(min=1)
             history = F.embedding(events, vectors).sum(dim=1) / count.sqrt()

@@ -117,7 +117,7 @@ class _Curve(_Formula):
         super().__init__(knots=knots, values=values, slopes=slopes)
 
     def forward(self, z: Tensor, segments: Tensor) -> Tensor:
-        left = (_below(self.knots, z, or_equal=True) - 1).clamp(min=0)
+        left = _below(self.knots[1:], z, or_equal=True)
         return self.values[left] + self.slopes[left] * (z - self.knots[left]).clamp(min=0.0)
 
 

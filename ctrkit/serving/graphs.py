@@ -135,7 +135,7 @@ class ServedGraph(nn.Module):
 
     def __init__(self, model: CalibratedModel) -> None:
         super().__init__()
-        self.model, self.network = model, model.network
+        self.model = model
         self.inputs, self.outputs = model.interface.graphs[self.name]
 
     @property
@@ -148,7 +148,7 @@ class ServedGraph(nn.Module):
 
     def batch(self, tensors: Mapping[str, Tensor]) -> Batch:
         """A batch of named tensors. A part that the model does not have is `[n, 0]`."""
-        features = self.network.feature_map
+        features = self.model.network.feature_map
         nothing = torch.zeros(next(iter(tensors.values())).shape[0], 0)
         weighted = [name for name, bag in features.bags.items() if bag.weighted]
 
@@ -180,7 +180,7 @@ class RowGraph(ServedGraph):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         batch = self.batch(self.named(tensors))
-        return self.model.answer(self.network(batch), batch.categorical)
+        return self.model.answer(self.model.network(batch), batch.categorical)
 
 
 class UserGraph(ServedGraph):
@@ -193,7 +193,7 @@ class UserGraph(ServedGraph):
         return ()
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return state_tensors(self.network.encode_history(self.batch(self.named(tensors))))
+        return state_tensors(self.model.network.encode_history(self.batch(self.named(tensors))))
 
 
 class CandidateGraph(ServedGraph):
@@ -211,9 +211,9 @@ class CandidateGraph(ServedGraph):
         sequences = [named[name] for name in interface.sequences]
         mask = torch.stack([ids != PADDING_ID for ids in sequences]).any(dim=0)
         events, states, *memory = (named[name] for name in interface.state)
-        ids = dict(zip(self.network.feature_map.sequences, sequences, strict=True))
+        ids = dict(zip(self.model.network.feature_map.sequences, sequences, strict=True))
         state = HistoryState(mask, events, states, tuple(memory), ids)
-        return self.model.answer(self.network(batch, state), batch.categorical)
+        return self.model.answer(self.model.network(batch, state), batch.categorical)
 
 
 def state_tensors(state: HistoryState) -> tuple[Tensor, ...]:

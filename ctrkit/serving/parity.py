@@ -15,11 +15,12 @@ from ctrkit.data.feature_map import PADDING_ID, UNKNOWN_ID, FeatureMap, VectorFi
 from ctrkit.data.histories import Histories
 from ctrkit.data.vectors import Vectors
 from ctrkit.serving.bundle import LOGITS, Graphs, arrays_of
+from ctrkit.serving.sessions import Arrays
 
 # A graph's probabilities are those of the model to this difference, its values to this share of themselves.
 TOLERANCE = 1e-5
-# Random rows, and how many of them share a history.
-ROWS, CANDIDATES = 512, 32
+# The number of random rows, and of those that share a history.
+RANDOM, SHARING = 512, 32
 
 
 @dataclass(frozen=True)
@@ -47,25 +48,25 @@ def random_rows(features: FeatureMap, seed: int = 0) -> EncodedTable:
     def ids(table: str, *shape: int) -> NDArray[np.int32]:
         return draw.integers(UNKNOWN_ID, features.tables[table], shape, dtype=np.int32)
 
-    categorical = [ids(table, ROWS) for table in features.categorical.values()]
-    numeric = draw.normal(scale=2.0, size=(ROWS, len(features.numeric))).astype(np.float32)
+    categorical = [ids(table, RANDOM) for table in features.categorical.values()]
+    numeric = draw.normal(scale=2.0, size=(RANDOM, len(features.numeric))).astype(np.float32)
     numeric[draw.random(numeric.shape) < 0.1] = np.nan
-    lengths = draw.integers(0, features.max_length, ROWS // CANDIDATES, dtype=np.int32, endpoint=True)
+    lengths = draw.integers(0, features.max_length, RANDOM // SHARING, dtype=np.int32, endpoint=True)
     lengths[:2] = 0, features.max_length
-    place = np.arange(ROWS) // CANDIDATES
+    place = np.arange(RANDOM) // SHARING
     windows = lengths.cumsum(dtype=np.int64)[place], lengths[place], features.max_length
     bags, weights = {}, {}
     for name, bag in features.bags.items():
-        there = np.arange(bag.length) < draw.integers(0, bag.length, (ROWS, 1), endpoint=True)
-        bags[name] = np.where(there, ids(bag.table, ROWS, bag.length), np.int32(PADDING_ID))
+        there = np.arange(bag.length) < draw.integers(0, bag.length, (RANDOM, 1), endpoint=True)
+        bags[name] = np.where(there, ids(bag.table, RANDOM, bag.length), np.int32(PADDING_ID))
         if bag.weighted:
             weights[name] = np.where(there, draw.random(there.shape), 0.0).astype(np.float32)
     return EncodedTable(
-        np.stack(categorical, axis=1) if categorical else np.empty((ROWS, 0), np.int32),
+        np.stack(categorical, axis=1) if categorical else np.empty((RANDOM, 0), np.int32),
         numeric,
         {name: Histories(ids(of, lengths.sum()), *windows) for name, of in features.sequences.items()},
-        np.empty((ROWS, 0), np.float32),
-        np.ones(ROWS, np.float32),
+        np.empty((RANDOM, 0), np.float32),
+        np.ones(RANDOM, np.float32),
         bags=bags,
         bag_weights=weights,
         vectors={name: _random_vectors(draw, one) for name, one in features.vectors.items()},
@@ -74,9 +75,9 @@ def random_rows(features: FeatureMap, seed: int = 0) -> EncodedTable:
 
 def _random_vectors(draw: np.random.Generator, of: VectorField) -> Vectors:
     """Vectors of which some are missing."""
-    values = draw.normal(size=(of.rows or ROWS, of.width)).astype(np.float32)
+    values = draw.normal(size=(of.rows or RANDOM, of.width)).astype(np.float32)
     values[draw.random(len(values)) < 0.1] = np.nan
-    return Vectors(values, None if of.table is None else draw.integers(0, of.rows, ROWS, dtype=np.int32))
+    return Vectors(values, None if of.table is None else draw.integers(0, of.rows, RANDOM, dtype=np.int32))
 
 
 def compared(graphs: Graphs, rows: EncodedTable, wanted: Mapping[str, Floats], jumps: Booleans) -> Parity:
@@ -88,9 +89,10 @@ def compared(graphs: Graphs, rows: EncodedTable, wanted: Mapping[str, Floats], j
         wanted: output -> what the model gives for the rows, [n], or [n, T] for logits.
         jumps: rows where a calibrator jumps so close to the logit that rounding decides, [n].
     """
-    answers = [graphs.score(arrays_of(rows))]
+    arrays = arrays_of(rows)
+    answers = [graphs.score(arrays)]
     if graphs.interface.sequences:
-        answers.append(_by_history(graphs, rows))
+        answers.append(_by_history(graphs, arrays))
     largest = 0.0
     for answer in answers:
         for name, values in wanted.items():
@@ -100,15 +102,15 @@ def compared(graphs: Graphs, rows: EncodedTable, wanted: Mapping[str, Floats], j
     return Parity(len(rows), largest, int(jumps.sum()))
 
 
-def _by_history(graphs: Graphs, rows: EncodedTable) -> dict[str, NDArray[Any]]:
+def _by_history(graphs: Graphs, arrays: Arrays) -> dict[str, NDArray[Any]]:
     """The outputs for rows whose histories are encoded once each."""
-    arrays, found = arrays_of(rows), dict[str, NDArray[Any]]()
-    histories = np.concatenate([arrays[name] for name in graphs.interface.sequences], axis=1)
+    interface, found = graphs.interface, dict[str, NDArray[Any]]()
+    histories = np.concatenate([arrays[name] for name in interface.sequences], axis=1)
     _, first, place = np.unique(histories, axis=0, return_index=True, return_inverse=True)
     for history, row in enumerate(first):
-        state = graphs.encode({name: arrays[name][row : row + 1] for name in graphs.interface.sequences})
+        state = graphs.encode({name: arrays[name][row : row + 1] for name in interface.sequences})
         own = np.flatnonzero(place == history)
-        answer = graphs.score_candidates({name: arrays[name][own] for name in graphs.interface.static}, state)
+        answer = graphs.score_candidates({name: arrays[name][own] for name in interface.static}, state)
         for name, values in answer.items():
-            found.setdefault(name, np.empty((len(rows), *values.shape[1:]), values.dtype))[own] = values
+            found.setdefault(name, np.empty((place.size, *values.shape[1:]), values.dtype))[own] = values
     return found

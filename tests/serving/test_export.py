@@ -14,15 +14,15 @@ import pytest
 import torch
 
 import ctrkit
-from ctrkit.calibration import CalibrationWarning
+from ctrkit.calibration import CalibrationWarning, Calibrator, IsotonicRegression
 from ctrkit.errors import ArtifactError, ConfigError, RunError
 from ctrkit.models.base import MODELS
 from ctrkit.serving import export as exporting
 from ctrkit.serving.bundle import ROWS, Graphs, arrays_of, open_bundle
 from ctrkit.serving.graphs import GRAPHS, CalibratedModel
 from ctrkit.serving.parity import compared, random_rows
-from ctrkit.serving.sessions import OnnxSession
-from ctrkit.serving.writing import write_onnx
+from ctrkit.serving.sessions import SESSIONS, OnnxSession
+from ctrkit.serving.writing import WRITERS, write_onnx
 from tests.models.test_contract import MAPS, make
 from tests.serving.test_graphs import InMemory
 
@@ -123,18 +123,49 @@ def test_what_has_no_graph_is_refused(exported: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_tensorrt_needs_its_provider(exported: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has TensorRT")
+    folder = Path(shutil.copytree(exported / "export", tmp_path / "export"))
+    known = json.loads((folder / "export.json").read_text())
+    (folder / "export.json").write_text(json.dumps({**known, "kind": "tensorrt"}))
+    with pytest.raises(ConfigError, match="has no TensorrtExecutionProvider"):
+        open_bundle(folder)
+
+
+def filled(name: str, length: int, **calibrators: Calibrator) -> CalibratedModel:
+    """A network on all kinds of features, with linear terms, which are 0 before they are fitted."""
+    network = make({"name": name}, replace(MAPS["full"], max_length=length)).eval()
+    if network.linear is not None:
+        torch.nn.init.normal_(network.linear.cells)
+        torch.nn.init.normal_(network.linear.slopes)
+    return CalibratedModel(network, calibrators, {})
+
+
+@pytest.mark.parametrize("kind", ["openvino", "torch-export"])
+def test_other_formats_give_the_same(kind: str, tmp_path: Path) -> None:
+    if kind == "openvino":
+        pytest.importorskip("openvino")
+    logits = np.random.default_rng(0).normal(size=2000)
+    model = filled("mdaf", 5, click=IsotonicRegression().fit(logits, (logits > 0.5) * 1.0))
+    rows = random_rows(model.network.feature_map)
+    examples = exporting.examples_of(model, arrays_of(rows))
+    for graph in model.interface.graphs:
+        WRITERS[kind](GRAPHS[graph](model), examples[graph], tmp_path / f"{graph}{SESSIONS[kind].suffix}")
+    wanted, opened = InMemory(model).score(arrays_of(rows)), Graphs(tmp_path, kind, model.interface)
+    assert compared(opened, rows, wanted, np.zeros(len(rows), bool)).largest_difference < 1e-5
+
+
 # Of these, histories and candidates have graphs of their own here; of all, whole rows have one.
 BY_HISTORY = ("gru4rec", "hstu", "mdaf")
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_graphs_of_every_network_are_the_network(name: str, tmp_path: Path) -> None:
-    features = replace(MAPS["full"], max_length=3)
-    network = make({"name": name}, features).eval()
-    if network.linear is not None:  # terms are 0 until they are fitted
-        torch.nn.init.normal_(network.linear.cells)
-        torch.nn.init.normal_(network.linear.slopes)
-    model, rows = CalibratedModel(network, {}, {}), random_rows(features)
+    model = filled(name, 3)
+    rows = random_rows(model.network.feature_map)
     examples, graphs = exporting.examples_of(model, arrays_of(rows)), model.interface.graphs
     for graph in graphs if name in BY_HISTORY else (ROWS,):
         write_onnx(GRAPHS[graph](model), examples[graph], tmp_path / f"{graph}.onnx")

@@ -11,9 +11,12 @@ import torch
 
 import ctrkit
 from ctrkit.api.export_model import _answers
+from ctrkit.cli.export_model import Format
 from ctrkit.serving.bundle import Interface
 from ctrkit.serving.graphs import GRAPHS, CalibratedModel, CandidateGraph, RowGraph, UserGraph
-from ctrkit.serving.parity import CANDIDATES, compared, random_rows
+from ctrkit.serving.parity import SHARING, compared, random_rows
+from ctrkit.serving.sessions import SESSIONS
+from ctrkit.serving.writing import WRITERS
 
 
 class InMemory:
@@ -71,8 +74,12 @@ def test_random_rows_hold_all_kinds_of_values(model: ctrkit.Model) -> None:
     lengths = next(iter(rows.sequences.values())).lengths
     assert lengths.min() == 0
     assert lengths.max() == features.max_length
-    assert (lengths.reshape(-1, CANDIDATES) == lengths[::CANDIDATES, None]).all()
+    assert (lengths.reshape(-1, SHARING) == lengths[::SHARING, None]).all()
 
 
 def test_an_interface_without_history_has_one_graph() -> None:
     assert list(Interface(("categorical",), (), (), ("click", "logits")).graphs) == ["rows"]
+
+
+def test_formats_are_those_that_are_written_and_opened() -> None:
+    assert {*SESSIONS} == {*WRITERS} == {one.value for one in Format}
