@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 import ctrkit
 from ctrkit.api.export_model import _answers
 from ctrkit.cli.export_model import Format
+from ctrkit.errors import ConfigError
 from ctrkit.serving.bundle import Interface
 from ctrkit.serving.graphs import GRAPHS, CalibratedModel, CandidateGraph, RowGraph, UserGraph
 from ctrkit.serving.parity import SHARING, compared, random_rows
@@ -83,3 +85,12 @@ def test_an_interface_without_history_has_one_graph() -> None:
 
 def test_formats_are_those_that_are_written_and_opened() -> None:
     assert {*SESSIONS} == {*WRITERS} == {one.value for one in Format}
+
+
+def test_a_model_that_is_no_network_is_refused(logs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    rows = pl.read_parquet(logs / "impressions.parquet").head(2000)
+    model = ctrkit.train(data=rows, network={"name": "lightgbm", "rounds": 3}).trained
+    with pytest.raises(ConfigError, match="'lightgbm' is no network"):
+        ctrkit.export_model(model, out=tmp_path / "export")
+    assert not (tmp_path / "export").exists()
