@@ -25,6 +25,7 @@ from ctrkit.cli import (
     prepare,
     recalibrate,
     sample_logs,
+    serve,
     simulate_bidding,
     sources,
     summary,
@@ -47,6 +48,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.command("import")(import_model.import_model)
 app.command("export")(export_model.export_model)
+app.command("serve")(serve.serve)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)

@@ -51,10 +51,12 @@ if TYPE_CHECKING:
     from ctrkit.api.recalibrate import RecalibrateConfig, recalibrate
     from ctrkit.api.sample_logs import sample_logs
     from ctrkit.api.scores.calibrator import ScoreCalibrator
+    from ctrkit.api.serve import serve
     from ctrkit.api.simulate_bidding import simulate_bidding
     from ctrkit.api.summary import summary
     from ctrkit.api.train import train
     from ctrkit.schema import FeatureSpec
+    from ctrkit.serving.http.config import ServeConfig
 
 __version__ = _version("ctrkit")
 
@@ -74,6 +76,7 @@ _HOME = {
     "RecalibrateConfig": "ctrkit.api.recalibrate",
     "TrainConfig": "ctrkit.api.models.training_config",
     "ScoreCalibrator": "ctrkit.api.scores.calibrator",
+    "ServeConfig": "ctrkit.serving.http.config",
     "calibrate": "ctrkit.api.calibrate",
     "calibrate_scores": "ctrkit.api.calibrate",
     "check_log": "ctrkit.api.check_log",
@@ -94,6 +97,7 @@ _HOME = {
     "push_features": "ctrkit.api.push_features",
     "recalibrate": "ctrkit.api.recalibrate",
     "sample_logs": "ctrkit.api.sample_logs",
+    "serve": "ctrkit.api.serve",
     "simulate_bidding": "ctrkit.api.simulate_bidding",
     "summary": "ctrkit.api.summary",
     "train": "ctrkit.api.train",
@@ -114,6 +118,7 @@ __all__ = [
     "PredictConfig",
     "RecalibrateConfig",
     "ScoreCalibrator",
+    "ServeConfig",
     "TrainConfig",
     "calibrate",
     "calibrate_scores",
@@ -135,6 +140,7 @@ __all__ = [
     "push_features",
     "recalibrate",
     "sample_logs",
+    "serve",
     "simulate_bidding",
     "summary",
     "train",

@@ -39,6 +39,7 @@ STEPS = {
     ("train", "inspect"),
     ("prepare", "inspect"),
     ("list_models", "inspect"),
+    ("serve", "export_model"),
 }
 # Rooms that work on arrays and tables alone; those that are handed encoded rows as plain arrays, too.
 ARRAYS = ("metrics", "calibration", "evaluation", "inspection", "ope", "bidding", "policies")

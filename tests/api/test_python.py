@@ -33,6 +33,7 @@ WITH_CONFIG: dict[str, tuple[type[Config], ...]] = {
     "predict": (ctrkit.PredictConfig,),
     "prepare": (ctrkit.TrainConfig,),
     "recalibrate": (ctrkit.RecalibrateConfig,),
+    "serve": (ctrkit.ServeConfig,),
     "simulate_bidding": (ctrkit.BiddingConfig,),
     "train": (ctrkit.TrainConfig,),
 }

@@ -24,6 +24,7 @@ from ctrkit.api.import_model import ImportResult
 from ctrkit.api.list_models import ModelSize, ModelTable
 from ctrkit.api.results import Result
 from ctrkit.api.sample_logs import SampleLogs
+from ctrkit.api.serve import ServeResult
 from ctrkit.reports.cells import text
 from ctrkit.serving.parity import Parity
 
@@ -107,6 +108,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
             "export": ExportResult(
                 "model.pt", "onnx", "export", ("rows.onnx",), {"random": Parity(512, 1e-7, 0)}
             ),
+            "serve": ServeResult("export", "http://127.0.0.1:8000"),
             "import": ImportResult(
                 None, "m.onnx", {"price": "number"}, {"click": "output 'p'"}, ctrkit.load(model).artifact
             ),
@@ -118,7 +120,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 NAMES = (
     "prepare", "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows",
     "ope", "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
-    "sources", "inspection", "push", "get", "export", "import", "summary",
+    "sources", "inspection", "push", "get", "export", "serve", "import", "summary",
 )  # fmt: skip
 
 

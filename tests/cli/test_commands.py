@@ -23,7 +23,8 @@ from ctrkit.cli import app
 from tests.terminal import call, sets
 
 COMMANDS = (
-    "train", "calibrate", "predict", "evaluate", "explain", "ope", "import", "export", "learn-policy",
+    "train", "calibrate", "predict", "evaluate", "explain", "ope", "import", "export", "serve",
+    "learn-policy",
     "plan-budget", "simulate-bidding", "sample-logs", "models", "sources", "summary"
 )  # fmt: skip
 pytestmark = [

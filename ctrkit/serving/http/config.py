@@ -1,0 +1,55 @@
+"""Settings of a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from ctrkit.config import Config
+from ctrkit.settings import Positive
+
+
+class ServeConfig(Config):
+    """How a model is served.
+
+    Attributes:
+        host: address that the server listens on; 0.0.0.0 for all of the machine's.
+        port: its port; 0 for any free one.
+        workers: number of processes; each has one computing thread, so take as many as there are cores.
+        threads: number of threads for one request.
+        tokens: file of bearer tokens, `NAME:SCOPE,SCOPE:TOKEN` lines (see `ctrkit.serving.http.security`). By
+            default all may ask all.
+        certificate: file of the TLS certificate; by default the server speaks plain HTTP.
+        key: file of the certificate's key.
+        max_body: largest size of a body in bytes.
+        max_candidates: largest number of candidates, or rows, of a request.
+        time_limit: time limit of a request in seconds, with its wait; then the reply is 503.
+        body_limit: time in seconds in which a body must have arrived.
+        waiting: number of requests that may wait in a process; further ones get 503.
+        drain: seconds that requests have to end after a signal to stop.
+        window: length in seconds of the sliding window of calibration and drift.
+        log_requests: whether each request is a line of the log.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+    workers: int = Field(default=1, ge=1, le=256)
+    threads: int = Field(default=1, ge=1, le=256)
+    tokens: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    max_body: int = Field(default=16 << 20, ge=1)
+    max_candidates: int = Field(default=10_000, ge=1)
+    time_limit: Positive = 1.0
+    body_limit: Positive = 10.0
+    waiting: int = Field(default=64, ge=0)
+    drain: Positive = 10.0
+    window: Positive = 3600.0
+    log_requests: bool = True
+
+    @model_validator(mode="after")
+    def _whole(self) -> ServeConfig:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("TLS needs both a certificate and its key")
+        return self

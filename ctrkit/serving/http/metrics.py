@@ -1,0 +1,250 @@
+"""What a server counts, for Prometheus: of one process, or of all workers together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from ctrkit.data.encoder import Encoder
+from ctrkit.serving.http.window import Window
+from ctrkit.serving.scoring import Scores
+
+# The folder in which workers share their numbers.
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+# Seconds, from a tenth of a millisecond; bins of probabilities.
+_SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_PROBABILITIES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
+
+
+# Of labels, which workers write in the order of the alphabet.
+_ORDER = ("version", "task", "feature", "kind")
+
+
+class _Sum(NamedTuple):
+    """A sum over the window: of which gauge, and its further label."""
+
+    gauge: str
+    version: str
+    label: str = ""
+
+
+class Metrics:
+    """The numbers of a server.
+
+    Args:
+        seconds: length of the sliding window of calibration and drift.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        own = CollectorRegistry()
+        self.registry, self._window = own, Window[_Sum](seconds)
+        self.requests = Counter(
+            "ctrkit_requests", "Requests by route and status.", ("route", "status"), registry=own
+        )
+        self.seconds = Histogram(
+            "ctrkit_request_seconds", "Seconds of a request.", ("route",), buckets=_SECONDS, registry=own
+        )
+        self.stages = Histogram(
+            "ctrkit_stage_seconds",
+            "Seconds of a stage of a request.",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=own,
+        )
+        self.rows = Counter("ctrkit_rows", "Rows that were scored.", ("name", "version"), registry=own)
+        self.probabilities = Histogram(
+            "ctrkit_probability",
+            "Predicted probabilities, each given the task before it.",
+            ("task",),
+            buckets=_PROBABILITIES,
+            registry=own,
+        )
+        self.missing = Counter(
+            "ctrkit_missing_rows", "Rows where a feature was absent.", ("feature",), registry=own
+        )
+        self.unknown = Counter(
+            "ctrkit_unknown_rows", "Rows with an id that training did not know.", ("feature",), registry=own
+        )
+        self.cold = Counter(
+            "ctrkit_cold_requests", "Requests with a key that the online store does not know.", ("key",),
+            registry=own,
+        )  # fmt: skip
+        self.models = self._gauge("ctrkit_model", "Models that have scored.", ("name", "version"), "livemax")
+        self.usual = self._gauge(
+            "ctrkit_usual_share", "Share of such rows in training.", ("version", "feature", "kind"), "livemax"
+        )
+        of_feature, of_task = ("version", "feature"), ("version", "task")
+        self._sums = {
+            name: self._gauge(f"ctrkit_window_{name}", told, labels, "livesum")
+            for name, told, labels in (
+                ("rows", "Rows of the window.", ("version",)),
+                ("missing", "Rows of the window where a feature was absent.", of_feature),
+                ("unknown", "Rows of the window with an unknown id.", of_feature),
+                ("predicted", "Sum of the predictions of the window whose outcome is known.", of_task),
+                ("observed", "Sum of the outcomes of the window.", of_task),
+            )
+        }
+        self._told: set[_Sum] = set()
+        self._tasks: dict[str, tuple[str, ...]] = {}
+
+    def _gauge(self, name: str, told: str, labels: tuple[str, ...], mode: Any) -> Gauge:
+        return Gauge(name, told, labels, registry=self.registry, multiprocess_mode=mode)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage of a request."""
+        started = time.perf_counter()
+        yield
+        self.stages.labels(name).observe(time.perf_counter() - started)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count a request.
+
+        Args:
+            route: its route, with names for the parts that vary.
+            status: the HTTP status of the reply.
+            seconds: how long it took.
+        """
+        self.requests.labels(route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
+
+    def scored(self, scores: Scores, encoder: Encoder) -> None:
+        """Count the scores of a request.
+
+        Args:
+            scores: the scores.
+            encoder: the encoder of their model, which knows the usual shares.
+        """
+        if scores.version not in self._tasks:
+            self._tasks[scores.version] = encoder.spec.tasks
+            self.models.labels(scores.name, scores.version).set(1)
+            for kind, shares in (("missing", encoder.usual_missing), ("unknown", encoder.usual_unknown)):
+                for feature, share in shares.items():
+                    self.usual.labels(scores.version, feature, kind).set(share)
+        for stage, seconds in scores.stages.items():
+            self.stages.labels(stage).observe(seconds)
+        tasks = self._tasks[scores.version]
+        for task in tasks:
+            _observe(self.probabilities.labels(task), scores.outputs[task])
+        rows = next(iter(scores.outputs.values())).size
+        self.rows.labels(scores.name, scores.version).inc(rows)
+        sums = {_Sum("rows", scores.version): float(rows)}
+        for name, counter, found in (
+            ("missing", self.missing, scores.missing),
+            ("unknown", self.unknown, scores.unknown),
+        ):
+            for feature, count in found.items():
+                counter.labels(feature).inc(count)
+                sums[_Sum(name, scores.version, feature)] = float(count)
+        for key in scores.cold:
+            self.cold.labels(key).inc()
+        self._window.add(sums)
+
+    def outcome(self, version: str, task: str, predicted: float, observed: float) -> None:
+        """Count a prediction whose outcome is known.
+
+        Args:
+            version: version of the model that predicted.
+            task: the task.
+            predicted: the probability.
+            observed: 1 if it happened, else 0.
+        """
+        self._window.add(
+            {
+                _Sum("predicted", version, task): predicted,
+                _Sum("observed", version, task): observed,
+            }
+        )
+
+    def refresh(self) -> None:
+        """Bring the sums of the window up to date."""
+        sums = self._window.sums()
+        for one in self._told - {*sums}:
+            sums[one] = 0.0
+        for one, value in sums.items():
+            labels = (one.version, one.label) if one.label else (one.version,)
+            self._sums[one.gauge].labels(*labels).set(value)
+        self._told = {*sums}
+
+    def families(self) -> list[Metric]:
+        """All numbers, of all workers: with drift and calibration, which are ratios of sums."""
+        self.refresh()
+        folder = os.environ.get(SHARED)
+        inner: Collector = self.registry
+        if folder is not None:
+            _forget_dead(Path(folder))
+            inner = MultiProcessCollector(CollectorRegistry(), folder)  # type: ignore[no-untyped-call]
+        found = list(inner.collect())
+        return [*found, *_ratios(found)]
+
+    def text(self) -> bytes:
+        """All numbers in the text format of Prometheus."""
+        return generate_latest(_Families(self.families()))
+
+
+class _Families(CollectorRegistry):
+    """A registry of what was collected already."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        super().__init__()
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
+def _observe(histogram: Any, values: NDArray[np.float64]) -> None:
+    """Count many values at once, as `observe` would one by one, which takes longer than to score them."""
+    bounds = np.array(histogram._upper_bounds)
+    places, counts = np.unique(np.searchsorted(bounds, values), return_counts=True)
+    for place, count in zip(places.tolist(), counts.tolist(), strict=True):
+        histogram._buckets[place].inc(count)
+    histogram._sum.inc(float(values.sum()))
+
+
+def _ratios(families: list[Metric]) -> Iterator[Metric]:
+    """What follows from the sums of the window: calibration by task, and drift by feature."""
+    sums = {
+        (
+            sample.name.removeprefix("ctrkit_"),
+            *(sample.labels[one] for one in _ORDER if one in sample.labels),
+        ): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.startswith(("ctrkit_window_", "ctrkit_usual_"))
+    }
+    pcoc = GaugeMetricFamily(
+        "ctrkit_pcoc", "Sum of predictions over sum of outcomes, of the window.", labels=("version", "task")
+    )
+    drift = GaugeMetricFamily(
+        "ctrkit_drift",
+        "Share of rows of the window with a missing or unknown value, minus that of training.",
+        labels=("version", "feature", "kind"),
+    )
+    for (name, *labels), value in sums.items():
+        if name == "window_observed" and value:
+            pcoc.add_metric(labels, sums["window_predicted", *labels] / value)
+        kind = name.removeprefix("window_")
+        if kind in ("missing", "unknown") and (rows := sums["window_rows", labels[0]]):
+            usual = sums.get(("usual_share", *labels, kind), 0.0)
+            drift.add_metric((*labels, kind), value / rows - usual)
+    return iter((pcoc, drift))
+
+
+def _forget_dead(folder: Path) -> None:
+    """Leave out the gauges of workers that have ended."""
+    for file in folder.glob("gauge_live*_*.db"):
+        process = file.stem.rpartition("_")[2]
+        if not Path("/proc", process).exists():
+            mark_process_dead(int(process), str(folder))  # type: ignore[no-untyped-call]

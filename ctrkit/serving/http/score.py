@@ -1,0 +1,74 @@
+"""`POST /v1/score`: candidates in, calibrated probabilities out."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ctrkit.serving.http.described import described
+from ctrkit.serving.http.service import Service
+from ctrkit.serving.requests.body import ScoreBody
+
+
+class ServedModel(msgspec.Struct):
+    """The model that has scored.
+
+    Attributes:
+        name: its name.
+        version: its version.
+    """
+
+    name: str
+    version: str
+
+
+class ScoreReply(msgspec.Struct):
+    """The scores of the candidates of a request.
+
+    Attributes:
+        request_id: the caller's, or one that was made here.
+        model: the model that has scored.
+        scores: task -> its probability for each candidate, given the task before it; `value` and
+            `impression_value` where the model predicts values.
+        missing: feature -> number of candidates without it, for which a default was used.
+        unknown: feature -> number of candidates with an id that training did not know.
+        cold: keys that the online store did not know, such as `user`.
+    """
+
+    request_id: str
+    model: ServedModel
+    scores: dict[str, list[float]]
+    missing: dict[str, int]
+    unknown: dict[str, int]
+    cold: tuple[str, ...]
+
+
+SCHEMAS = (ScoreBody, ScoreReply)
+
+
+def routes(service: Service) -> APIRouter:
+    """The route."""
+    router = APIRouter(tags=["score"])
+
+    def work(raw: bytes) -> ScoreReply:
+        body = service.decoded(ScoreBody, raw)
+        scores = service.score(body)
+        return ScoreReply(
+            body.request_id or uuid4().hex,
+            ServedModel(scores.name, scores.version),
+            {name: values.tolist() for name, values in scores.outputs.items()},
+            scores.missing,
+            scores.unknown,
+            scores.cold,
+        )
+
+    @router.post("/v1/score", dependencies=[service.tokens.need("score")], **described(ScoreReply, ScoreBody))
+    async def score(request: Request) -> Response:
+        """Calibrated probabilities of each candidate, each task given the task before it."""
+        return await service.answer(request, work)
+
+    return router

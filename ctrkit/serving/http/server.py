@@ -1,0 +1,122 @@
+"""Runs the application: in this process, or in several that are replaced when they die."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from ctrkit.errors import ConfigError, RunError, reason
+from ctrkit.serving.http.app import opened_app
+from ctrkit.serving.http.config import ServeConfig
+from ctrkit.serving.http.logs import LOGGER, SETTINGS
+from ctrkit.serving.http.metrics import SHARED
+from ctrkit.serving.http.service import open_service
+
+
+def run(config: ServeConfig, model: Path) -> str:
+    """Serve a model until the process is told to stop, by Ctrl-C or SIGTERM.
+
+    Args:
+        config: the settings.
+        model: folder of an exported model.
+
+    Returns:
+        The address that it was served at.
+
+    Raises:
+        ArtifactError: the folder is not complete, damaged, or of a newer format.
+        ConfigError: a setting, a file of tokens or a certificate is wrong.
+        RunError: the address is in use.
+    """
+    open_service(config, model).close()  # what is wrong with it is told here, before workers are started
+    with _listening(config) as listening, _numbers_shared(config.workers), _told_to_stop():
+        try:
+            settings = _uvicorn(config, model)
+        except OSError as error:
+            raise ConfigError(
+                f"the certificate or its key cannot be used ({reason(error)})", file=config.certificate
+            ) from error
+        scheme = "http" if config.certificate is None else "https"
+        address = f"{scheme}://{config.host}:{listening.getsockname()[1]}"
+        LOGGER.info("serving", extra={"fields": {"address": address, "workers": config.workers}})
+        if config.workers > 1:
+            Multiprocess(settings, [listening]).run()
+        else:
+            uvicorn.Server(settings).run([listening])
+    return address
+
+
+def _uvicorn(config: ServeConfig, model: Path) -> uvicorn.Config:
+    settings = uvicorn.Config(
+        partial(opened_app, config, model),
+        factory=True,
+        workers=config.workers,
+        lifespan="on",
+        log_config=SETTINGS,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(config.drain),
+        ssl_certfile=config.certificate,
+        ssl_keyfile=config.key,
+    )
+    if config.workers == 1:
+        settings.load()
+    return settings
+
+
+@contextmanager
+def _listening(config: ServeConfig) -> Iterator[socket.socket]:
+    """The socket of all workers."""
+    try:
+        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        made = socket.create_server((config.host, config.port), family=family, backlog=2048)
+    except socket.gaierror as error:
+        raise ConfigError(f"there is no host '{config.host}'", hint="Give another --host") from error
+    except OSError as error:
+        raise RunError(f"{config.host}:{config.port} cannot be listened on ({error.strerror}).") from error
+    with made:
+        made.set_inheritable(True)
+        yield made
+
+
+@contextmanager
+def _numbers_shared(workers: int) -> Iterator[None]:
+    """A folder in which workers share their numbers; a single one needs none."""
+    if workers == 1:
+        yield
+        return
+    before = os.environ.get(SHARED)
+    with tempfile.TemporaryDirectory(prefix="ctrkit-metrics-") as folder:
+        os.environ[SHARED] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(SHARED)
+            if before is not None:
+                os.environ[SHARED] = before
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Signals end the server, and not the program: uvicorn raises them again when it has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, lambda *_: None) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)

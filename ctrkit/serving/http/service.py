@@ -1,0 +1,230 @@
+"""What all routes use: the model, the computing thread, the tokens and the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ctrkit.errors import InputError
+from ctrkit.serving.bundle import open_bundle
+from ctrkit.serving.http.config import ServeConfig
+from ctrkit.serving.http.errors import JSON, NotReady, Refusal
+from ctrkit.serving.http.lane import Lane
+from ctrkit.serving.http.metrics import Metrics
+from ctrkit.serving.http.security import Tokens
+from ctrkit.serving.requests.body import ScoreBody
+from ctrkit.serving.requests.encoding import FieldError
+from ctrkit.serving.scoring import RequestScorer, Scores
+
+Body = TypeVar("Body")
+
+
+class Models(Protocol):
+    """Decides which model scores a request."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model is loaded."""
+
+    def scorer_for(self, user: str | None) -> RequestScorer:
+        """The model for a user.
+
+        Raises:
+            NotReady: none is loaded.
+        """
+
+    def known(self) -> list[dict[str, Any]]:
+        """The loaded models, for people."""
+
+    def close(self) -> None:
+        """Stop what runs beside the requests."""
+
+
+class SingleModel:
+    """One model, for all.
+
+    Args:
+        scorer: the model; None where none is loaded.
+    """
+
+    def __init__(self, scorer: RequestScorer | None) -> None:
+        self.scorer = scorer
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded."""
+        return self.scorer is not None
+
+    def scorer_for(self, user: str | None) -> RequestScorer:
+        """The model."""
+        if self.scorer is None:
+            raise NotReady
+        return self.scorer
+
+    def known(self) -> list[dict[str, Any]]:
+        """The model."""
+        return [] if self.scorer is None else [described(self.scorer)]
+
+    def close(self) -> None:
+        """Nothing runs beside the requests."""
+
+
+@dataclass
+class Service:
+    """Everything that routes use.
+
+    Attributes:
+        config: the settings.
+        models: who decides which model scores.
+        lane: the computing thread.
+        metrics: what is counted.
+        tokens: who may ask what.
+    """
+
+    config: ServeConfig
+    models: Models
+    lane: Lane
+    metrics: Metrics
+    tokens: Tokens
+
+    async def answer(self, request: Request, work: Callable[[bytes], object]) -> Response:
+        """The reply to a request with a body.
+
+        Args:
+            request: the request.
+            work: from the body to the reply, or to what is its JSON; it runs in the computing thread.
+
+        Raises:
+            Refusal: the body is too large or too slow, too many requests wait, or `work` refuses it.
+        """
+        raw = await self._body(request)
+        return await self.lane.run(self._answered, work, raw)
+
+    def _answered(self, work: Callable[[bytes], object], raw: bytes) -> Response:
+        found = work(raw)
+        if isinstance(found, Response):
+            return found
+        with self.metrics.stage("reply"):
+            return Response(msgspec.json.encode(found), media_type=JSON)
+
+    def decoded(self, kind: type[Body], raw: bytes) -> Body:
+        """A body of a kind.
+
+        Raises:
+            Refusal: 422, it is no such JSON.
+        """
+        with self.metrics.stage("decode"):
+            try:
+                return msgspec.json.decode(raw, type=kind)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise Refusal.of_decoding(error) from None
+
+    def score(self, body: ScoreBody) -> Scores:
+        """The scores of the candidates of a request, which are counted.
+
+        Raises:
+            Refusal: 422, a candidate is faulty or their number is not allowed; 503, no model is loaded.
+        """
+        self.need_rows(rows_of(body), "candidates")
+        scorer = self.models.scorer_for(body.user)
+        try:
+            scores = scorer.score(body)
+        except FieldError as error:
+            raise Refusal(422, error.message, path=error.path) from None
+        except InputError as error:
+            raise Refusal.of_input(error) from None
+        self.metrics.scored(scores, scorer.bundle.encoder)
+        return scores
+
+    def need_rows(self, rows: int, path: str) -> None:
+        """Check the number of candidates, or rows, of a request.
+
+        Raises:
+            Refusal: 422, there are none or too many.
+        """
+        if not rows:
+            raise Refusal(422, "there are no candidates", path=path, hint="Give at least one")
+        if rows > self.config.max_candidates:
+            raise Refusal(
+                422,
+                f"there are {rows:,} candidates, and {self.config.max_candidates:,} are allowed",
+                path=path,
+                hint="Ask in several requests",
+            )
+
+    async def _body(self, request: Request) -> bytes:
+        """The body of a request, within its limits."""
+        most = self.config.max_body
+        coding = request.headers.get("content-encoding", "identity")
+        if coding != "identity":
+            raise Refusal(415, "compressed bodies are not read", hint="Send the body as it is")
+        too_large = Refusal(413, f"the body has more than {most:,} bytes", hint="Ask in several requests")
+        length = request.headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > most:
+            raise too_large
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self.config.body_limit):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > most:
+                        raise too_large
+                    parts.append(part)
+        except TimeoutError:
+            raise Refusal(408, "the body came too slowly", headers={"Connection": "close"}) from None
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """End what is being computed, and what runs beside the requests."""
+        self.lane.close()
+        self.models.close()
+
+
+def open_service(config: ServeConfig, model: Path) -> Service:
+    """The service of a model.
+
+    Args:
+        config: the settings.
+        model: folder of an exported model.
+
+    Raises:
+        ArtifactError: the folder is not complete, damaged, or of a newer format.
+        ConfigError: the file of tokens is wrong, or a package is not installed.
+    """
+    tokens = Tokens() if config.tokens is None else Tokens.read(config.tokens)
+    models = SingleModel(RequestScorer(open_bundle(model, config.threads)))
+    return Service(config, models, Lane(config.waiting, config.time_limit), Metrics(config.window), tokens)
+
+
+def rows_of(body: ScoreBody) -> int:
+    """The number of candidates of a request."""
+    if isinstance(body.candidates, list):
+        return len(body.candidates)
+    return max((len(column) for column in body.candidates.values()), default=0)
+
+
+def described(scorer: RequestScorer) -> dict[str, Any]:
+    """A model, for people: what it is, reads and gives."""
+    known, spec = scorer.bundle.known, scorer.bundle.encoder.spec
+    return {
+        "name": scorer.name,
+        "version": scorer.version,
+        "format": known["kind"],
+        "tasks": list(spec.tasks),
+        "calibrated": known.get("calibrated", []),
+        "features": {
+            "numeric": [one.name for one in spec.numeric],
+            "categorical": [one.name for one in spec.categorical],
+            "sequences": {one.name: one.max_length for one in spec.sequences},
+            "bags": {one.name: one.max_length for one in spec.bags},
+            "vectors": [one.name for one in spec.vectors],
+        },
+        "parity": known["parity"],
+    }

@@ -1,0 +1,1 @@
+"""Bodies of scoring requests, and what encodes them."""

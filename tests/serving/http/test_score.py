@@ -1,0 +1,93 @@
+"""`POST /v1/score`, its faults, and what is asked beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+import pytest
+
+import ctrkit
+from ctrkit.serving.bundle import Bundle
+from tests.serving.http.conftest import asked, running, service_of
+
+
+def test_probabilities_are_those_of_the_model(
+    client: httpx.Client, model: ctrkit.Model, rows: pl.DataFrame
+) -> None:
+    some = rows.head(30)
+    some = some.with_columns(some[[0] * 30].select(one.name for one in model.spec.sequences))
+    body = asked(model, some)
+    reply = client.post("/v1/score", json={**body, "request_id": "a"})
+    assert reply.status_code == 200, reply.text
+    wanted = model.predict(some)
+    found = reply.json()
+    assert found["request_id"] == "a"
+    assert found["model"]["version"] == client.get("/v1/model").json()["models"][0]["version"]
+    assert list(found["scores"]) == wanted.columns
+    for task in wanted.columns:
+        np.testing.assert_allclose(found["scores"][task], wanted[task].to_numpy(), atol=1e-5)
+    columns = {name: [one[name] for one in body["candidates"]] for name in body["candidates"][0]}
+    by_column = client.post("/v1/score", json={**body, "candidates": columns}).json()
+    assert by_column["scores"] == found["scores"]
+
+
+FAULTS: dict[str, tuple[dict[str, Any] | bytes, str | None]] = {
+    "unknown field": ({"candidatez": []}, "candidatez"),
+    "unknown feature": ({"candidates": [{"nonsense": 1}]}, "candidates[0].nonsense"),
+    "wrong type": ({"candidates": [{"ad_price": "cheap"}]}, "candidates[0].ad_price"),
+    "no object": ({"candidates": [3]}, "candidates[0]"),
+    "no body": (b"", None),
+    "no JSON": (b"{", None),
+    "no text": (b"\xff\xfe", None),
+    "NaN": (b'{"candidates": [{"ad_price": NaN}]}', None),
+    "infinity": (b'{"candidates": [{"ad_price": 1e999}]}', None),
+    "no candidates": ({"candidates": []}, "candidates"),
+    "too many": ({"candidates": [{}] * 101}, "candidates"),
+    "uneven": ({"candidates": {"ad_price": [1.0], "ad_id": [1, 2]}}, "candidates.ad_id"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_body_is_refused_with_the_path_of_its_field(client: httpx.Client, fault: str) -> None:
+    body, path = FAULTS[fault]
+    given = {"content": body} if isinstance(body, bytes) else {"json": body}
+    reply = client.post("/v1/score", **given)
+    assert reply.status_code == 422, reply.text
+    error = reply.json()["error"]
+    assert set(error) == {"message", "path", "hint"}
+    if path is not None:
+        assert error["path"] == path, error
+
+
+def test_what_is_too_large_compressed_or_elsewhere_is_refused(client: httpx.Client) -> None:
+    assert client.post("/v1/score", content=b" " * 200_001).status_code == 413
+    assert client.post("/v1/score", content=iter([b" " * 150_000] * 2)).status_code == 413
+    compressed = client.post("/v1/score", content=b"{}", headers={"Content-Encoding": "gzip"})
+    assert compressed.status_code == 415
+    assert client.get("/v1/score").status_code == 405
+    assert client.get("/v1/scores").json() == {"error": {"message": "Not Found", "path": None, "hint": None}}
+
+
+def test_without_a_model_nothing_is_scored(bundle: Bundle) -> None:
+    with running(service_of(None)) as client:
+        reply = client.post("/v1/score", json={"candidates": [{}]})
+        assert reply.status_code == 503
+        assert reply.headers["retry-after"] == "1"
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_fault_of_ours_shows_nothing(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    service = service_of(bundle)
+
+    def broken(user: str | None) -> Any:
+        raise ValueError("user 17 of /etc/passwd")
+
+    service.models.scorer_for = broken  # type: ignore[method-assign]
+    with running(service) as client:
+        reply = client.post("/v1/score", json={"candidates": [{}]})
+    assert reply.status_code == 500
+    assert reply.json() == {"error": {"message": "the request failed", "path": None, "hint": None}}
