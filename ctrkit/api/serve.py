@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,16 +26,18 @@ class ServeResult(Result):
     Attributes:
         model: path of the model.
         address: where it was served.
+        seconds: for how long.
     """
 
     model: str
     address: str
+    seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        return {"model": self.model, "address": self.address}
+        return {"model": self.model, "address": self.address, "seconds": self.seconds}
 
     def report(self) -> Report:
-        served = Table("Served", ("model", "address"), ((self.model, self.address),))
+        served = Table("Served", ("model", "address", "seconds"), ((self.model, self.address, self.seconds),))
         return Report("Serve", f"{self.model} was served at {self.address}.", (served,))
 
 
@@ -75,7 +78,9 @@ def serve(
     if folder is not path:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
             apart.submit(_export, path, folder).result()
-    return ServeResult(os.fspath(model), run(settings, folder))
+    started = time.monotonic()
+    address = run(settings, folder)
+    return ServeResult(os.fspath(model), address, time.monotonic() - started)
 
 
 def _export(model: Path, folder: Path) -> None:

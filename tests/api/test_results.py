@@ -108,7 +108,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
             "export": ExportResult(
                 "model.pt", "onnx", "export", ("rows.onnx",), {"random": Parity(512, 1e-7, 0)}
             ),
-            "serve": ServeResult("export", "http://127.0.0.1:8000"),
+            "serve": ServeResult("export", "http://127.0.0.1:8000", 12.5),
             "import": ImportResult(
                 None, "m.onnx", {"price": "number"}, {"click": "output 'p'"}, ctrkit.load(model).artifact
             ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 import torch
 
 import ctrkit
-from ctrkit.calibration import CalibrationWarning, Calibrator, IsotonicRegression
+from ctrkit.calibration import Calibrator, IsotonicRegression
 from ctrkit.errors import ArtifactError, ConfigError, RunError
 from ctrkit.models.base import MODELS
 from ctrkit.serving import export as exporting
@@ -31,26 +30,6 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
 
 # To trace a graph takes many seconds.
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def exported(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model `lr`, which is quick to export, calibrated by steps."""
-    folder = tmp_path_factory.mktemp("exported")
-    model = ctrkit.train(
-        data=logs / "impressions.parquet",
-        network={"name": "dnn", "embedding": 4, "hidden": [8]},
-        model=folder / "model.pt",
-        training={"epochs": 1, "batch_size": 512},
-    ).trained
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CalibrationWarning)  # the log is small
-        ctrkit.calibrate(model, logs / "impressions.parquet", method="histogram")
-    model.artifact.save(folder / "model.pt")
-    result = ctrkit.export_model(folder / "model.pt", out=folder / "export")
-    assert result.largest_difference < 1e-5
-    assert result.to_dict()["parity"]["largest_difference"] == result.largest_difference
-    return folder
 
 
 def test_an_exported_model_scores_raw_rows_as_its_model_does(exported: Path, logs: Path) -> None:

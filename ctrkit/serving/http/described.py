@@ -32,25 +32,29 @@ _REFUSED = {
 }
 
 
+# Statuses of routes with a token, and of those with a body.
+GUARDED, READ = (401, 403, 503), (408, 413, 415, 422)
+
+
 def described(
-    reply: type, body: type | None = None, *statuses: int, short: bool = False, **more: Any
+    *statuses: int, reply: type | None = None, body: type | None = None, short: bool = False
 ) -> dict[str, Any]:
     """Keywords of a route that describe it.
 
     Args:
-        reply: what it answers.
+        statuses: of the replies to requests that are not answered.
+        reply: what it answers; None if its function tells.
         body: what it reads; None if nothing.
-        statuses: further statuses of its replies, beside those of all routes with a body or a scope.
         short: whether errors are one text.
-        more: further content of the operation, such as headers.
     """
-    known = (401, 403, 503, *((408, 413, 415, 422) if body is not None else ()), *statuses)
     error = _content(ShortError if short else ErrorReply)
-    replies = {status: {"description": _REFUSED[status], "content": error} for status in sorted(known)}
-    operation = dict(more)
-    if body is not None:
-        operation["requestBody"] = {"required": True, "content": _content(body)}
-    return {"responses": {200: {"content": _content(reply)}, **replies}, "openapi_extra": operation}
+    replies: dict[int, dict[str, Any]] = {
+        status: {"description": _REFUSED[status], "content": error} for status in statuses
+    }
+    if reply is not None:
+        replies[200] = {"content": _content(reply)}
+    asked = {} if body is None else {"requestBody": {"required": True, "content": _content(body)}}
+    return {"responses": replies, "openapi_extra": asked}
 
 
 def _content(kind: type) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from ctrkit.serving.http.described import GUARDED, described
 from ctrkit.serving.http.errors import NotReady
 from ctrkit.serving.http.service import Service
 
@@ -16,27 +17,27 @@ SCHEMAS: tuple[type, ...] = ()
 
 def routes(service: Service) -> APIRouter:
     """The routes."""
-    router = APIRouter()
-    admin = [service.tokens.need("admin")]
+    router = APIRouter(tags=["state"])
+    admin = {"dependencies": [service.tokens.need("admin")], **described(*GUARDED)}
 
-    @router.get("/healthz", tags=["health"])
+    @router.get("/healthz")
     async def healthz() -> dict[str, str]:
         """The process lives."""
         return {"status": "ok"}
 
-    @router.get("/readyz", tags=["health"])
+    @router.get("/readyz", **described(503))
     async def readyz() -> dict[str, str]:
         """A model is loaded."""
         if not service.models.ready:
             raise NotReady
         return {"status": "ok"}
 
-    @router.get("/v1/model", tags=["health"], dependencies=admin)
+    @router.get("/v1/model", **admin)
     async def model() -> dict[str, Any]:
         """The loaded models: versions, features, tasks, and how they compare with what was trained."""
         return {"models": service.models.known()}
 
-    @router.get("/metrics", tags=["health"], dependencies=admin, response_class=Response)
+    @router.get("/metrics", **admin, response_class=Response)
     async def metrics() -> Response:
         """All numbers for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

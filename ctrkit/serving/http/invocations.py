@@ -16,7 +16,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ctrkit.serving.http.described import described
+from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import JSON, Refusal
 from ctrkit.serving.http.rows import score_rows
 from ctrkit.serving.http.service import Service
@@ -73,14 +73,14 @@ def routes(service: Service) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["MLflow and SageMaker"])
 
-    @router.get("/ping")
+    told = described(*GUARDED, *READ, reply=Predictions, body=Invocation)
+
+    @router.get("/ping", responses={503: {"description": "No model is loaded."}}, response_class=Response)
     async def ping() -> Response:
         """A model is loaded."""
         return Response(status_code=200 if service.models.ready else 503)
 
-    @router.post(
-        "/invocations", dependencies=[service.tokens.need("score")], **described(Predictions, Invocation)
-    )
+    @router.post("/invocations", dependencies=[service.tokens.need("score")], **told)
     async def invocations(request: Request) -> Response:
         """Probabilities of rows, each task given the task before it."""
         kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()

@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from ctrkit.errors import nearest
 from ctrkit.schema import FeatureSpec
-from ctrkit.serving.http.described import described
+from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import JSON, NotReady, Refusal
 from ctrkit.serving.http.rows import score_rows
 from ctrkit.serving.http.service import Service
@@ -116,7 +116,7 @@ def routes(service: Service) -> APIRouter:
         """The process lives."""
         return {"live": True}
 
-    @router.get("/health/ready")
+    @router.get("/health/ready", **described(503, short=True))
     async def ready() -> dict[str, bool]:
         """A model is loaded."""
         if not service.models.ready:
@@ -148,10 +148,11 @@ def routes(service: Service) -> APIRouter:
 
         return await service.answer(request, work)
 
-    told = described(InferReply, InferBody, 404, short=True)
+    told = described(*GUARDED, *READ, 404, reply=InferReply, body=InferBody, short=True)
+    refused = described(*GUARDED, 404, short=True)
     for path in ("/models/{name}", "/models/{name}/versions/{version}"):
-        router.get(f"{path}/ready", dependencies=may)(model_ready)
-        router.get(path, dependencies=may)(metadata)
+        router.get(f"{path}/ready", dependencies=may, **refused)(model_ready)
+        router.get(path, dependencies=may, **refused)(metadata)
         router.post(f"{path}/infer", dependencies=may, **told)(infer)
     return router
 

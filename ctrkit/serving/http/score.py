@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ctrkit.serving.http.described import described
+from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.service import Service
 from ctrkit.serving.requests.body import ScoreBody
 
@@ -66,7 +66,9 @@ def routes(service: Service) -> APIRouter:
             scores.cold,
         )
 
-    @router.post("/v1/score", dependencies=[service.tokens.need("score")], **described(ScoreReply, ScoreBody))
+    told = described(*GUARDED, *READ, reply=ScoreReply, body=ScoreBody)
+
+    @router.post("/v1/score", dependencies=[service.tokens.need("score")], **told)
     async def score(request: Request) -> Response:
         """Calibrated probabilities of each candidate, each task given the task before it."""
         return await service.answer(request, work)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from ctrkit.errors import InputError
 from ctrkit.serving.bundle import open_bundle
 from ctrkit.serving.http.config import ServeConfig
+from ctrkit.serving.http.described import example_score
 from ctrkit.serving.http.errors import JSON, NotReady, Refusal
 from ctrkit.serving.http.lane import Lane
 from ctrkit.serving.http.metrics import Metrics
@@ -199,7 +200,10 @@ def open_service(config: ServeConfig, model: Path) -> Service:
         ConfigError: the file of tokens is wrong, or a package is not installed.
     """
     tokens = Tokens() if config.tokens is None else Tokens.read(config.tokens)
-    models = SingleModel(RequestScorer(open_bundle(model, config.threads)))
+    scorer = RequestScorer(open_bundle(model, config.threads))
+    # The first call loads what later ones need, which takes longer than a request may.
+    scorer.score(msgspec.convert(example_score(scorer.bundle.encoder), ScoreBody))
+    models = SingleModel(scorer)
     return Service(config, models, Lane(config.waiting, config.time_limit), Metrics(config.window), tokens)
 
 
