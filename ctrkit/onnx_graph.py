@@ -47,8 +47,8 @@ class OnnxGraph:
             JSON list or a comma-separated list of names.
         output: name of the output to read. By default it is the only output of numbers, or the output with a
             name that converters use, such as `probabilities`.
-
         content: bytes of a file that holds the whole model; `path` is then its name for messages.
+        threads: number of threads for a call; None for one on each core.
 
     Attributes:
         features: the columns that are read.
@@ -68,10 +68,11 @@ class OnnxGraph:
         features: Sequence[str] | None = None,
         output: str | None = None,
         content: bytes | None = None,
+        threads: int | None = None,
     ) -> None:
         self.file = os.fspath(path)
-        self._given = (features, output, content)
-        self._session = _session(self.file, content)
+        self._given = (features, output, content, threads)
+        self._session = _session(self.file, content, threads)
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         self._inputs = self._session.get_inputs()
         self.features = self._features(features)
@@ -83,8 +84,8 @@ class OnnxGraph:
 
     def __reduce__(self) -> tuple[Callable[..., OnnxGraph], tuple[object, ...]]:
         # A session cannot go to another process; the file is opened there again.
-        features, output, content = self._given
-        return OnnxGraph, (self.file if content else os.path.abspath(self.file), features, output, content)
+        content = self._given[2]
+        return OnnxGraph, (self.file if content else os.path.abspath(self.file), *self._given)
 
     def is_text(self, name: str) -> bool:
         """Whether the input of a column is of text."""
@@ -215,7 +216,7 @@ def _width(one: Any) -> int | None:
     return one.shape[1] if one.shape and isinstance(one.shape[1], int) else None
 
 
-def _session(file: str, content: bytes | None) -> Any:
+def _session(file: str, content: bytes | None, threads: int | None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -224,6 +225,8 @@ def _session(file: str, content: bytes | None) -> Any:
             hint=f"Install it: {INSTALL}",
         ) from error
     options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors; converters give shapes of labels that are warned about
     if content is not None:  # and nothing beside it is read
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)

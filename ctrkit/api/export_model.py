@@ -13,7 +13,6 @@ from ctrkit.api.models.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.artifact import versions
 from ctrkit.data.encoded import EncodedTable
-from ctrkit.errors import ConfigError
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report, Table
 from ctrkit.schema.features import VALUE
@@ -80,11 +79,12 @@ def export_model(
     data: TableLike | None = None,
     on_step: OnStep = silent,
 ) -> ExportResult:
-    """Write a network and its calibrators as graphs: encoded rows in, calibrated probabilities out.
+    """Write a model and its calibrators as graphs: encoded rows in, calibrated probabilities out.
 
-    One graph scores whole rows. Where the model reads a history, two more score the candidates of a request:
-    the first encodes the history, once, and the second scores all candidates against it. The graphs are
-    computed on random rows, and on real ones where there are some, and compared with the model.
+    One graph scores whole rows. Where the model reads a history, another scores all candidates of a request
+    against one history, which a third encodes before, once. The graphs are computed on random rows, and on
+    real ones where there are some, and compared with the model. Boosted trees are one operator of a graph; an
+    imported model stays the file that it is, and its calibrators are the graph.
 
     Args:
         model: an artifact's path, or a model in memory.
@@ -94,23 +94,17 @@ def export_model(
         on_step: called with (graphs written, their number, what is being done).
 
     Raises:
-        ConfigError: the model is no network, or a package for the format is not installed.
+        ConfigError: the format is none for the model, or a package for it is not installed.
         RunError: the outputs differ from the model's by more than 1e-5. Nothing is written then.
 
     Example:
         >>> import ctrkit  # doctest: +SKIP
         >>> ctrkit.export_model("model.pt", out="export").largest_difference  # doctest: +SKIP
     """
-    from ctrkit.models.model import CtrModel
     from ctrkit.serving.export import export
     from ctrkit.serving.graphs import CalibratedModel
 
     loaded = model if isinstance(model, Model) else load(model)
-    if not isinstance(loaded.network, CtrModel):
-        raise ConfigError(
-            f"the model '{loaded.artifact.config['model']['name']}' is no network, so it has no graph",
-            hint="Train a network, or serve the artifact itself",
-        )
     calibrators = loaded.calibrators
     graphs = CalibratedModel(
         loaded.network,

@@ -17,6 +17,9 @@ from ctrkit.errors import ConfigError
 from ctrkit.schema import FeatureSpec
 from ctrkit.tables.cells import as_ids
 
+# A server encodes new ids for as long as it runs. When a column has so many, older ones than the last so many
+# are forgotten, before the next call.
+_REMEMBERED = 1 << 20
 # Numbers stay as they are, up to the largest of 32 bits.
 _AS_IT_IS = FeatureScale(0.0, 1.0, float(np.finfo(np.float32).max))
 
@@ -55,6 +58,7 @@ class RawEncoder(Encoder):
         usual = dict.fromkeys(features, 1.0)
         super().__init__(spec, vocabularies, {n.name: _AS_IT_IS for n in spec.numeric}, usual, usual)
         self._values: dict[str, dict[int, str]] = {name: {} for name in vocabularies}
+        self._before: dict[str, dict[int, str]] = {name: {} for name in vocabularies}
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "raw": True}
@@ -65,6 +69,8 @@ class RawEncoder(Encoder):
 
     def ids(self, table: str, values: pl.Series, file: str | None = None) -> NDArray[np.int32]:
         text = as_ids(values, file)
+        if len(self._values[table]) > _REMEMBERED:
+            self._before[table], self._values[table] = self._values[table], {}
         distinct, known = text.unique().drop_nulls(), self._values[table]
         numbers = []
         for value, number in zip(distinct, unseen_ids(distinct).tolist(), strict=True):
@@ -77,8 +83,25 @@ class RawEncoder(Encoder):
         return found.cast(pl.Int32).fill_null(UNKNOWN_ID).to_numpy()
 
     def values(self, table: str, ids: NDArray[np.int32]) -> pl.Series:
-        """The ids as text, null where one is missing."""
+        """The ids as text, null where one is missing.
+
+        Raises:
+            KeyError: an id was encoded so long ago that it is forgotten.
+        """
         distinct = np.unique(ids)
-        texts = [self._values[table].get(number) for number in distinct.tolist()]
+        new, old = self._values[table], self._before[table]
+        texts = [
+            None if number >= 0 else new[number] if number in new else old[number]
+            for number in distinct.tolist()
+        ]
         places = np.searchsorted(distinct, ids)
         return pl.Series(table, texts, dtype=pl.String).gather(places)
+
+
+def encoder_of(state: Mapping[str, Any]) -> Encoder:
+    """The encoder of a state, of either class.
+
+    Raises:
+        KeyError: the state is damaged; so are the causes of `Encoder.from_state`.
+    """
+    return (RawEncoder if state.get("raw") else Encoder).from_state(state)

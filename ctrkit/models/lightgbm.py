@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import nan
 from typing import Any, Literal
 
@@ -89,7 +90,7 @@ class LightGBM(Scorer):
             )
         self.config = config
         self.reads_history = bool(feature_map.sequences)
-        self.matches = Matches(feature_map) if self.reads_history else None
+        self.matches = Matches(feature_map).double() if self.reads_history else None
         tables = (*feature_map.categorical.values(), *feature_map.sequences.values())
         self.sizes = tuple(feature_map.tables[table] for table in tables)
         # LightGBM reads a missing number as 0 where training saw none: it gets the mean, where this is not 0.
@@ -116,7 +117,7 @@ class LightGBM(Scorer):
     def _of_bag(self, batch: Batch, name: str, bag: Bag) -> Tensor:
         """The columns of a bag, `[U * K, columns]`."""
         ids, size = known_or_unknown(batch.bags[name]).long(), self._most_frequent(bag)
-        columns = [(ids != PADDING_ID).sum(dim=1, keepdim=True).float()]
+        columns = [(ids != PADDING_ID).sum(dim=1, keepdim=True).double()]
         if bag.weighted:
             columns.append(batch.bag_weights[name].sum(dim=1, keepdim=True))
         amounts = batch.numeric.new_zeros(len(ids), size + 1)
@@ -124,8 +125,11 @@ class LightGBM(Scorer):
         return torch.cat([*columns, amounts[:, UNKNOWN_ID:size]], dim=1)
 
     @torch.no_grad()
-    def read(self, batch: Batch, sequences: Mapping[str, Tensor]) -> NDArray[np.float32]:
-        """The columns of U * K rows, `[U * K, columns]`, from sequences `[U, L]`, for K rows each."""
+    def read(self, batch: Batch, sequences: Mapping[str, Tensor]) -> Tensor:
+        """The columns of U * K rows, float32 `[U * K, columns]`, from sequences `[U, L]`, for K rows each."""
+        # Sums in 64 bits round to the same 32 in every runtime, so that equal rows fall into equal leaves.
+        weights = {name: one.double() for name, one in batch.bag_weights.items()}
+        batch = replace(batch, numeric=batch.numeric.double(), bag_weights=weights)
         parts = [known_or_unknown(batch.categorical)]
         counts = [present(batch.numeric, self.absent), *batch.vectors.values()]
         if self.matches is not None:
@@ -135,17 +139,17 @@ class LightGBM(Scorer):
             newest = torch.cat([ids[:, -1:] for ids in padded.values()], dim=1)
             parts.append(known_or_unknown(newest).repeat_interleave(times, dim=0))
             events = (next(iter(padded.values())) != PADDING_ID).sum(dim=1, keepdim=True)
-            counts.append(events.float().log1p().repeat_interleave(times, dim=0))
+            counts.append(events.double().log1p().repeat_interleave(times, dim=0))
             if self.matches.pairs:
                 counts.append(self.matches(padded, batch.categorical))
             for sequence, field in self.matches.pairs.items():
                 target = batch.categorical[:, field].reshape(histories, times)
                 counts.append(matches_of(padded[sequence][:, -1:], target).float().flatten(0, 1))
         counts += [self._of_bag(batch, name, bag) for name, bag in self.feature_map.bags.items()]
-        return torch.cat([*parts, *counts], dim=1).float().numpy()
+        return torch.cat([*parts, *counts], dim=1).float()
 
     def forward(self, batch: Batch, history: HistoryState | None = None) -> Output:
-        columns = self.read(batch, batch.sequences if history is None else history.ids)
+        columns = self.read(batch, batch.sequences if history is None else history.ids).numpy()
         threads = torch.get_num_threads()
         found = [
             np.full(len(columns), base)

@@ -5,9 +5,11 @@ LightGBM trusts the text: a damaged one ends the process, and a node that is its
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from ctrkit.arrays import Booleans, Floats
+from ctrkit.arrays import Booleans, Floats, Integers
 
 _END = "end of trees"
 _HEADER = {"version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx", "objective"}
@@ -18,8 +20,32 @@ _OF_NODES |= {"internal_value", "internal_weight", "internal_count"}
 _OF_LEAVES = {"leaf_value", "leaf_weight", "leaf_count"}
 _OF_CATEGORIES = {"cat_boundaries", "cat_threshold"}
 _WHOLE = {"split_feature", "decision_type", "left_child", "right_child"} | _OF_CATEGORIES
-# The lowest bit of a decision's type: whether the node asks for categories.
-_CATEGORICAL = 1
+# Bits of a decision's type: whether the node asks for categories; whether missing numbers go left; and two
+# for what is missing: nothing (a NaN is read as 0), 0 or NaN.
+_CATEGORICAL, _LEFT, _ZERO, _NAN = 1, 2, 4, 8
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A tree of n leaves. Node 0 is its root; a row goes left where the node's question is true.
+
+    Attributes:
+        column: column that each inner node asks for, [n - 1].
+        threshold: the question of most nodes is whether a number is at most this, [n - 1].
+        categories: inner node -> the whole numbers of which its column must be one, for the other nodes.
+        missing_left: whether a missing number goes left, [n - 1]; one that is asked for categories does not.
+        left: child of each inner node, where the question is true: an inner node, or -1 - i for leaf i.
+        right: the other child.
+        leaves: what each leaf adds to the logit, [n].
+    """
+
+    column: Integers
+    threshold: Floats
+    categories: dict[int, Integers]
+    missing_left: Booleans
+    left: Integers
+    right: Integers
+    leaves: Floats
 
 
 def only_trees(text: str) -> str:
@@ -57,6 +83,38 @@ def check_trees(text: str, columns: int) -> None:
             _check_tree(_pairs(content), columns)
         except (KeyError, ValueError) as error:
             raise ValueError(f"tree {number} is damaged ({error})") from error
+
+
+def trees_of(text: str) -> list[Tree]:
+    """The trees of a text that `check_trees` has passed.
+
+    Raises:
+        ValueError: zeros are missing numbers to a tree, as training in ctrkit never has it.
+    """
+    _, *parts = text.removesuffix(f"{_END}\n").split("Tree=")
+    return [_tree(_pairs(part.partition("\n")[2])) for part in parts]
+
+
+def _tree(pairs: dict[str, str]) -> Tree:
+    values = {name: _numbers(pairs[name], name) for name in _OF_NODES | {"leaf_value"}}
+    nodes = values["leaf_value"].size - 1
+    column, decision, left, right = (
+        values[name][:nodes].astype(np.int64)
+        for name in ("split_feature", "decision_type", "left_child", "right_child")
+    )
+    _need_all(decision & _ZERO == 0, "zeros are missing numbers to it")
+    threshold, of_sets = values["threshold"][:nodes], decision & _CATEGORICAL == 1
+    at_zero = np.where(decision & _NAN == 0, threshold >= 0.0, decision & _LEFT != 0)
+    categories = {}
+    if of_sets.any():
+        bounds, words = (_numbers(pairs[name], name).astype(np.int64) for name in sorted(_OF_CATEGORIES))
+        for node in np.flatnonzero(of_sets).tolist():
+            first, last = bounds[int(threshold[node]) :][:2]
+            categories[node] = np.flatnonzero(words[first:last, None] >> np.arange(32) & 1)
+            if not categories[node].size:  # which no number is in
+                del categories[node]
+                threshold[node] = -np.inf
+    return Tree(column, threshold, categories, at_zero & ~of_sets, left, right, values["leaf_value"])
 
 
 def _check_tree(tree: dict[str, str], columns: int) -> None:

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.array_files import read_arrays
 from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.encoder import Encoder
+from ctrkit.data.raw_encoder import RawEncoder, encoder_of
+from ctrkit.data.raw_model import RawModel
 from ctrkit.data.versions import version_of
 from ctrkit.errors import ArtifactError, ConfigError
-from ctrkit.serving.sessions import Arrays, Session, session_of
+from ctrkit.serving.sessions import Arrays, OnnxSession, Session, session_of
 
 FORMAT = 1
 MANIFEST, ENCODER = "export.json", "encoder.zip"
+# What calibrators read alone: logits before them, and ids.
+ANSWERED = "found", "ids"
+# The file of an imported model, and the key of how it is read.
+IMPORTED, READING = "imported.onnx", "imported"
 # Names of the graphs: whole rows; the history of a user, and candidates against it.
 ROWS, USER, CANDIDATES = "rows", "user", "candidates"
 # Outputs beside the probabilities of the tasks.
@@ -37,7 +45,7 @@ class Interface:
     Attributes:
         static: names of a row's inputs but for its history.
         sequences: names of the inputs of a history.
-        state: names of the arrays of an encoded history.
+        state: names of the arrays of an encoded history; none where a history is read as it is.
         outputs: names of the outputs: the tasks, `value` where the model has one, and `logits`.
     """
 
@@ -50,8 +58,9 @@ class Interface:
     def graphs(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
         """Graph -> its inputs and its outputs."""
         found = {ROWS: ((*self.static, *self.sequences), self.outputs)}
-        if self.sequences:
+        if self.state:
             found[USER] = self.sequences, self.state
+        if self.sequences:
             found[CANDIDATES] = (*self.static, *self.sequences, *self.state), self.outputs
         return found
 
@@ -74,10 +83,7 @@ class Graphs:
         self.interface, opens = interface, session_of(kind)
         self._sessions: dict[str, Session] = {}
         for name, (inputs, outputs) in interface.graphs.items():
-            path = folder / f"{name}{opens.suffix}"
-            if not path.is_file():
-                raise ArtifactError("the graph is missing", file=path, hint=_AGAIN)
-            self._sessions[name] = opens(path, inputs, outputs, threads)
+            self._sessions[name] = opens(_there(folder / f"{name}{opens.suffix}"), inputs, outputs, threads)
 
     def score(self, rows: Arrays) -> dict[str, NDArray[Any]]:
         """The outputs for n rows, by the names of `EncodedTable.arrays`.
@@ -89,11 +95,74 @@ class Graphs:
     def encode(self, sequences: Arrays) -> dict[str, NDArray[Any]]:
         """One history, [1, L] in each array, ready for any number of candidates."""
         own = {name: sequences[name] for name in self.interface.sequences}
-        return {**own, **self._sessions[USER](own)}
+        return {**own, **self._sessions[USER](own)} if self.interface.state else own
 
     def score_candidates(self, static: Arrays, history: Arrays) -> dict[str, NDArray[Any]]:
         """The outputs for K candidates of one history, which `encode` gave."""
         return self._sessions[CANDIDATES]({**static, **history})
+
+
+class ImportedGraphs(Graphs):
+    """An imported model, which reads the raw values of encoded rows, and its calibrators as a graph.
+
+    Args:
+        folder: where their files are.
+        interface: what they read and give.
+        reading: how the model is read, as `RawModel` takes it.
+        encoder: what encodes the rows, and holds their raw values.
+        threads: number of threads for a call.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+        ConfigError: ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        interface: Interface,
+        reading: Mapping[str, Any],
+        encoder: RawEncoder,
+        threads: int = 1,
+    ) -> None:
+        self.interface, self._encoder = interface, encoder
+        self._answers = OnnxSession(
+            _there(folder / f"{ROWS}{OnnxSession.suffix}"), ANSWERED, interface.outputs, threads
+        )
+        path = _there(folder / IMPORTED)
+        self._model = RawModel(
+            path.read_bytes(), str(path), **reading, feature_map=encoder.feature_map(), threads=threads
+        )
+
+    def score(self, rows: Arrays) -> dict[str, NDArray[Any]]:
+        count = len(next(iter(rows.values())))
+        ids = rows.get("categorical", np.empty((count, 0), np.int32))
+        numbers = rows.get("numeric", np.empty((count, 0), np.float32))
+        found = self._model.logits(ids, numbers, self._encoder)
+        return self._answers(dict(zip(ANSWERED, (found, ids), strict=True)))
+
+
+def graphs_of(known: Mapping[str, Any], folder: Path, encoder: Encoder, threads: int = 1) -> Graphs:
+    """The graphs of an exported model, opened.
+
+    Args:
+        known: what `export.json` says.
+        folder: where their files are.
+        encoder: what encodes rows.
+        threads: number of threads for a call.
+    """
+    interface = Interface(**{name: tuple(names) for name, names in known["interface"].items()})
+    if READING not in known:
+        return Graphs(folder, known["kind"], interface, threads)
+    if not isinstance(encoder, RawEncoder):
+        raise ValueError("an imported model reads raw values")
+    return ImportedGraphs(folder, interface, known[READING], encoder, threads)
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise ArtifactError("the graph is missing", file=path, hint=_AGAIN)
+    return path
 
 
 @dataclass(frozen=True)
@@ -129,11 +198,10 @@ def open_bundle(folder: str | os.PathLike[str], threads: int = 1) -> Bundle:
         known: dict[str, Any] = json.loads((home / MANIFEST).read_text(encoding="utf-8"))
         if known["format"] > FORMAT:
             raise ArtifactError("the export is of a newer ctrkit", file=home, hint="Install a newer ctrkit")
-        interface = Interface(**{name: tuple(names) for name, names in known["interface"].items()})
-        encoder = Encoder.from_state(read_arrays(home / ENCODER))
+        encoder = encoder_of(read_arrays(home / ENCODER))
         if version_of(encoder) != known["version"]:
             raise ValueError("encoder and graphs are of different versions")
-        return Bundle(known, encoder, Graphs(home, known["kind"], interface, threads))
+        return Bundle(known, encoder, graphs_of(known, home, encoder, threads))
     except (ArtifactError, ConfigError):
         raise
     except Exception as error:  # of many kinds, by the damage

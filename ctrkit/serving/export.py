@@ -15,14 +15,16 @@ from ctrkit.array_files import write_arrays
 from ctrkit.arrays import Booleans, Floats
 from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.encoder import Encoder
+from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.data.versions import version_of
-from ctrkit.errors import RunError
+from ctrkit.errors import ConfigError, DataError, RunError
+from ctrkit.models.onnx import OnnxModel
 from ctrkit.progress import OnStep, silent
-from ctrkit.serving.bundle import ENCODER, FORMAT, MANIFEST, ROWS, Graphs, arrays_of
+from ctrkit.serving.bundle import ENCODER, FORMAT, MANIFEST, READING, ROWS, arrays_of, graphs_of
 from ctrkit.serving.graphs import GRAPHS, CalibratedModel, UserGraph
-from ctrkit.serving.parity import TOLERANCE, Parity, compared, random_rows
+from ctrkit.serving.parity import TOLERANCE, Parity, any_rows, compared
 from ctrkit.serving.sessions import session_of
-from ctrkit.serving.writing import WRITERS
+from ctrkit.serving.writing import writer_of
 from ctrkit.tables import unwritable, write_json
 
 # Rows on which graphs are traced: their number must be none that the model itself has.
@@ -55,7 +57,7 @@ def export(
     """Write an exported model into a folder; if the check fails, the folder holds what it held before.
 
     Args:
-        model: the network and its calibrators.
+        model: the model and its calibrators.
         encoder: what encodes rows for it.
         kind: the format.
         folder: where to.
@@ -68,27 +70,47 @@ def export(
         The files, and rows -> how their outputs compare, for "random" and "real" rows.
 
     Raises:
-        ConfigError: the format is unknown, or a package that it needs is not installed.
+        ConfigError: the format is unknown or none for the model, a package that it needs is not installed, or
+            there are no rows to compare.
         RunError: the outputs of the graphs differ from the model's by more than 1e-5, or a file cannot be
             written.
     """
-    opens, interface = session_of(kind), model.interface
-    rows = {"random": random_rows(model.network.feature_map), **({} if real is None else {"real": real})}
+    opens, interface, write = session_of(kind), model.interface, writer_of(model.network, kind)
+    rows = {"random": any_rows(encoder), **({} if real is None else {"real": real})}
     examples = examples_of(model, arrays_of(rows["random"]))
+    manifest = {
+        "format": FORMAT,
+        "kind": kind,
+        "name": encoder.spec.name,
+        "version": version_of(encoder),
+        "interface": asdict(interface),
+        **({READING: model.network.config.reading} if isinstance(model.network, OnnxModel) else {}),
+        **(about or {}),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made:
             part = Path(made)
             for done, name in enumerate(interface.graphs):
                 on_step(done, len(interface.graphs), f"exporting the graph '{name}'")
-                WRITERS[kind](GRAPHS[name](model), examples[name], part / f"{name}{opens.suffix}")
+                write(GRAPHS[name](model), examples[name], part / f"{name}{opens.suffix}")
             on_step(len(interface.graphs), len(interface.graphs), "checking the graphs")
-            graphs = Graphs(part, kind, interface)
-            checked = {}
+            graphs, checked = graphs_of(manifest, part, encoder), {}
             for name, table in rows.items():
-                answer = answers(table)
+                try:
+                    answer = answers(table)
+                except (DataError, RunError):
+                    # An imported model need not take random values, such as unknown categories.
+                    if name == "real" or not isinstance(encoder, RawEncoder):
+                        raise
+                    continue
                 checked[name] = compared(graphs, table, answer.wanted, answer.jumps)
                 _need_parity(name, checked[name])
+            if not checked:
+                raise ConfigError(
+                    "the imported model takes no random values, so nothing was compared",
+                    hint="Give rows that it takes with --data",
+                )
             write_arrays(encoder.state(), part / ENCODER)
             files = sorted(path.name for path in part.iterdir())
             (folder / MANIFEST).unlink(missing_ok=True)
@@ -96,16 +118,8 @@ def export(
                 (part / name).replace(folder / name)
     except OSError as error:
         raise unwritable(folder, error) from error
-    manifest = {
-        "format": FORMAT,
-        "kind": kind,
-        "name": encoder.spec.name,
-        "version": version_of(encoder),
-        "interface": asdict(interface),
-        "parity": {name: asdict(one) for name, one in checked.items()},
-        **(about or {}),
-    }
-    write_json(manifest, folder / MANIFEST)
+    parity = {name: asdict(one) for name, one in checked.items()}
+    write_json({**manifest, "parity": parity}, folder / MANIFEST)
     return [*files, MANIFEST], checked
 
 
@@ -116,7 +130,7 @@ def examples_of(model: CalibratedModel, arrays: Mapping[str, Any]) -> dict[str, 
     many = {name: torch.from_numpy(arrays[name][:_TRACED]) for name in interface.sequences}
     one = {name: ids[-1:] for name, ids in many.items()}
     state: dict[str, Tensor] = {}
-    if one:
+    if interface.state:
         with torch.no_grad():
             encoded = UserGraph(model)(*one.values())
         state = dict(zip(interface.state, encoded, strict=True))

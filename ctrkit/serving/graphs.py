@@ -1,7 +1,7 @@
-"""A trained network as modules of plain tensors, ready to be exported: rows in, calibrated probabilities out.
+"""A trained model as modules of plain tensors, ready to be exported: rows in, calibrated probabilities out.
 
-One graph scores whole rows. Two graphs score the candidates of a request: the first encodes the user's
-history, once, and the second scores all candidates against it.
+One graph scores whole rows. Where a history is read, another scores the candidates of a request against one
+history; and where encoding the history is work, a third does it before, once.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from ctrkit.calibration import Calibrator, EntireSpaceCalibration, Identity
-from ctrkit.data.feature_map import PADDING_ID
-from ctrkit.models.model import CtrModel
-from ctrkit.models.scorer import Output
+from ctrkit.models.lightgbm import LightGBM
+from ctrkit.models.scorer import Output, Scorer
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding_tables import known_or_unknown
 from ctrkit.nn.history import HistoryState
-from ctrkit.serving.bundle import CANDIDATES, LOGITS, ROWS, USER, VALUE, Interface
+from ctrkit.serving.bundle import ANSWERED, CANDIDATES, LOGITS, ROWS, USER, VALUE, Interface
 from ctrkit.serving.calibrators import CalibratorGraph, joint_logit
 
 _TINY = torch.finfo(torch.float64).tiny
 
 
 class CalibratedModel(nn.Module):
-    """A network and what makes calibrated probabilities of its logits.
+    """A model and what makes calibrated probabilities of its logits.
 
     Args:
-        network: the network, in evaluation mode.
+        network: the model.
         calibrators: task -> its calibrator, of the task's logit or of the joint logit.
         fields: task -> the categorical field whose ids are the calibrator's segments.
         value_factor: the factor of expected values.
@@ -44,7 +43,7 @@ class CalibratedModel(nn.Module):
 
     def __init__(
         self,
-        network: CtrModel,
+        network: Scorer,
         calibrators: Mapping[str, Calibrator | EntireSpaceCalibration],
         fields: Mapping[str, str],
         value_factor: float = 1.0,
@@ -64,7 +63,7 @@ class CalibratedModel(nn.Module):
         weighted = sum(bag.weighted for bag in features.bags.values())
         changed = [place for place, one in enumerate(features.vectors.values()) if one.table is not None]
         histories = len(features.sequences) if network.reads_history else 0
-        state = len(self._empty_state()) if histories else 0
+        state = len(self._empty_state()) if histories and network.encodes_history else 0
         self.interface = Interface(
             static=(
                 *(("categorical",) if features.categorical else ()),
@@ -84,7 +83,7 @@ class CalibratedModel(nn.Module):
         last task where the model has one, and the logits before calibration, `[n, T]`; all float32.
 
         Args:
-            output: the network's output.
+            output: the model's output.
             categorical: ids of the rows' categorical fields, `[n, F]`.
         """
         logits = output.logits.double().unbind(dim=1)
@@ -96,7 +95,7 @@ class CalibratedModel(nn.Module):
         if output.value is not None:
             positive, mean, deviation = output.value.double().unbind(dim=1)
             found.append(self.value_factor * positive.sigmoid() * (mean + deviation**2 / 2.0).exp())
-        return (*(one.float() for one in found), output.logits)
+        return (*(one.float() for one in found), output.logits.float())
 
     def _probability(
         self, task: int, logits: Sequence[Tensor], before: Tensor, categorical: Tensor
@@ -142,6 +141,14 @@ class ServedGraph(nn.Module):
     @abstractmethod
     def by_row(self) -> tuple[str, ...]: ...
 
+    @abstractmethod
+    def rows(self, tensors: Sequence[Tensor]) -> tuple[Batch, HistoryState | None]:
+        """The rows that are scored, and the history that they share."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        batch, history = self.rows(tensors)
+        return self.model.answer(self.model.network(batch, history), batch.categorical)
+
     def named(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         """The inputs by their names."""
         return dict(zip(self.inputs, tensors, strict=True))
@@ -178,9 +185,8 @@ class RowGraph(ServedGraph):
     def by_row(self) -> tuple[str, ...]:
         return self.inputs
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        batch = self.batch(self.named(tensors))
-        return self.model.answer(self.model.network(batch), batch.categorical)
+    def rows(self, tensors: Sequence[Tensor]) -> tuple[Batch, HistoryState | None]:
+        return self.batch(self.named(tensors)), None
 
 
 class UserGraph(ServedGraph):
@@ -192,8 +198,12 @@ class UserGraph(ServedGraph):
     def by_row(self) -> tuple[str, ...]:
         return ()
 
+    def rows(self, tensors: Sequence[Tensor]) -> tuple[Batch, HistoryState | None]:
+        return self.batch(self.named(tensors)), None
+
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return state_tensors(self.model.network.encode_history(self.batch(self.named(tensors))))
+        batch, _ = self.rows(tensors)
+        return state_tensors(self.model.network.encode_history(batch))
 
 
 class CandidateGraph(ServedGraph):
@@ -205,15 +215,49 @@ class CandidateGraph(ServedGraph):
     def by_row(self) -> tuple[str, ...]:
         return self.model.interface.static
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def rows(self, tensors: Sequence[Tensor]) -> tuple[Batch, HistoryState | None]:
         named, interface = self.named(tensors), self.model.interface
         batch = self.batch({name: named[name] for name in interface.static})
         sequences = [named[name] for name in interface.sequences]
-        mask = torch.stack([ids != PADDING_ID for ids in sequences]).any(dim=0)
-        events, states, *memory = (named[name] for name in interface.state)
-        ids = dict(zip(self.model.network.feature_map.sequences, sequences, strict=True))
-        state = HistoryState(mask, events, states, tuple(memory), ids)
-        return self.model.answer(self.model.network(batch, state), batch.categorical)
+        history = HistoryState.of_ids(
+            dict(zip(self.model.network.feature_map.sequences, sequences, strict=True))
+        )
+        if interface.state:
+            events, states, *memory = (named[name] for name in interface.state)
+            history = HistoryState(history.mask, events, states, tuple(memory), history.ids)
+        return batch, history
+
+
+class ColumnGraph(nn.Module):
+    """What boosted trees read of the rows of a graph, `[n, C]`, and the rows' ids, for calibrators.
+
+    Args:
+        graph: the graph.
+    """
+
+    def __init__(self, graph: ServedGraph) -> None:
+        super().__init__()
+        self.of, self.inputs, self.by_row = graph, graph.inputs, graph.by_row
+        self.outputs: tuple[str, ...] = ("columns", "ids")
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        trees, (batch, history) = self.of.model.network, self.of.rows(tensors)
+        assert isinstance(trees, LightGBM)
+        columns = trees.read(batch, batch.sequences if history is None else history.ids)
+        return columns, batch.categorical
+
+
+class AnswerGraph(nn.Module):
+    """The calibrators alone, for logits `[n, T]` that a library has computed, and the rows' ids."""
+
+    def __init__(self, model: CalibratedModel) -> None:
+        super().__init__()
+        self.inputs: tuple[str, ...] = ANSWERED
+        self.model, self.by_row, self.outputs = model, self.inputs, model.interface.outputs
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        logits, ids = tensors
+        return self.model.answer(Output(logits, logits[:, :0]), ids)
 
 
 def state_tensors(state: HistoryState) -> tuple[Tensor, ...]:

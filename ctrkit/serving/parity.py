@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans, Floats
 from ctrkit.data.encoded import EncodedTable
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import PADDING_ID, UNKNOWN_ID, FeatureMap, VectorField
 from ctrkit.data.histories import Histories
+from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.data.vectors import Vectors
 from ctrkit.serving.bundle import LOGITS, Graphs, arrays_of
 from ctrkit.serving.sessions import Arrays
@@ -36,6 +39,18 @@ class Parity:
     rows: int
     largest_difference: float
     at_steps: int
+
+
+def any_rows(encoder: Encoder, seed: int = 0) -> EncodedTable:
+    """Random rows for the model of an encoder. Raw ones hold small whole numbers, which inputs of all types
+    take."""
+    if not isinstance(encoder, RawEncoder):
+        return random_rows(encoder.feature_map(), seed)
+    draw = np.random.default_rng(seed)
+    columns = encoder.spec.static_columns
+    return encoder.encode(
+        pl.DataFrame({name: draw.integers(0, 100, RANDOM) for name in columns}), labels=False
+    )
 
 
 def random_rows(features: FeatureMap, seed: int = 0) -> EncodedTable:

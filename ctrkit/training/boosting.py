@@ -140,5 +140,5 @@ def columns_of(model: LightGBM, data: EncodedTable, rows: Integers) -> NDArray[n
     """What trees read of some rows, `[n, columns]`."""
     columns = np.empty((rows.size, model.columns), dtype=np.float32)
     for part, batch in batches_of(data, rows):
-        columns[part] = model.read(batch, batch.sequences)
+        columns[part] = model.read(batch, batch.sequences).numpy()
     return columns

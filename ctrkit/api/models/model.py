@@ -20,10 +20,9 @@ from ctrkit.arrays import Floats
 from ctrkit.artifact import Artifact
 from ctrkit.calibration import ValueScaling, told_apart
 from ctrkit.data.encoded import EncodedTable
-from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.data.fingerprints import kept_keys
-from ctrkit.data.raw_encoder import RawEncoder
+from ctrkit.data.raw_encoder import encoder_of
 from ctrkit.errors import ArtifactError, DataError, DataWarning, InputError
 from ctrkit.extras import MissingPackage
 from ctrkit.policies import PolicyConfig, policy_config
@@ -77,8 +76,7 @@ class Model:
 
         self.artifact = artifact
         with _part("encoder"):
-            kind = RawEncoder if artifact.encoder.get("raw") else Encoder
-            self.encoder = kind.from_state(artifact.encoder)
+            self.encoder = encoder_of(artifact.encoder)
         with _part("feature_map"):
             features = FeatureMap.from_dict(artifact.feature_map)
             _check_features(features, self.encoder.feature_map())
