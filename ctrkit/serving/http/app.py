@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ctrkit.serving.http import health, invocations, open_inference, score
+from ctrkit.serving.http import health, invocations, open_inference, page, score
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.described import example_row, example_score, openapi_of
 from ctrkit.serving.http.errors import Refusal
@@ -24,7 +24,7 @@ from ctrkit.serving.http.logs import LOGGER
 from ctrkit.serving.http.service import Service, open_service
 
 # Each has the routes of one protocol.
-ROUTES = (health, score, open_inference, invocations)
+ROUTES = (health, score, open_inference, invocations, page)
 # Seconds between two times that sums of the window are brought up to date, for the other workers.
 _REFRESH = 5.0
 
@@ -105,6 +105,7 @@ def _examples(service: Service) -> dict[str, Any]:
     encoder = service.models.scorer_for(None).bundle.encoder
     return {
         "/v1/score": example_score(encoder),
+        "/v1/explain": {"row": example_row(encoder)},
         "/invocations": {"dataframe_records": [example_row(encoder)]},
     }
 

@@ -1,0 +1,139 @@
+"""The page at `/` for a person: the live state, and a form that scores a row and tells why."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import msgspec
+import polars as pl
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from ctrkit.data.encoder import Encoder
+from ctrkit.serving.http.described import GUARDED, READ, described, example_row
+from ctrkit.serving.http.errors import JSON, Refusal
+from ctrkit.serving.http.rows import score_rows
+from ctrkit.serving.http.service import Service
+from ctrkit.serving.http.state import State, state_of
+from ctrkit.serving.requests.body import Value
+
+# Nothing is loaded from elsewhere, and no other page may frame it.
+_POLICY = (
+    "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HISTORY = "history"
+
+
+class ExplainBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A row to score.
+
+    Attributes:
+        row: column -> value; histories are lists.
+    """
+
+    row: dict[str, Value]
+
+
+class Attribution(msgspec.Struct):
+    """What a feature does.
+
+    Attributes:
+        feature: the feature; `history` stands for all sequences together.
+        changes: task -> its probability, minus what it is without this feature.
+    """
+
+    feature: str
+    changes: dict[str, float]
+
+
+class ExplainReply(msgspec.Struct):
+    """The scores of a row, and what each feature does to them.
+
+    Attributes:
+        scores: task -> its probability, given the task before it.
+        attributions: by feature, the largest first. Each is left out alone, so that features that say the
+            same hide each other, and the changes do not add up to the score.
+    """
+
+    scores: dict[str, float]
+    attributions: list[Attribution]
+
+
+class PageState(msgspec.Struct):
+    """What the page shows.
+
+    Attributes:
+        models: the loaded models.
+        state: the live state.
+        example: a row that the model knows.
+    """
+
+    models: list[dict[str, object]]
+    state: State
+    example: dict[str, object]
+
+
+SCHEMAS = (ExplainBody, ExplainReply, PageState)
+
+
+def routes(service: Service) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["page"])
+    admin = [service.tokens.need("admin")]
+    page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+
+    @router.get("/", include_in_schema=False)
+    async def home() -> HTMLResponse:
+        """The page; it holds no data, and asks for them with the token that a person types."""
+        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+    @router.get("/v1/state", dependencies=admin, **described(*GUARDED, reply=PageState))
+    async def state() -> Response:
+        """The live state of all workers."""
+        ready = service.models.ready
+        example = example_row(service.models.scorer_for(None).bundle.encoder) if ready else {}
+        told = PageState(service.models.known(), state_of(service.metrics.families()), example)
+        return Response(msgspec.json.encode(told), media_type=JSON)
+
+    def work(raw: bytes) -> ExplainReply:
+        row = service.decoded(ExplainBody, raw).row
+        scorer = service.models.scorer_for(None)
+        without = _left_out(scorer.bundle.encoder, row)
+        rows = [row, *without.values()]
+        try:
+            columns = {name: pl.Series(name, [one.get(name) for one in rows]) for name in row}
+        except (TypeError, OverflowError, pl.exceptions.PolarsError):
+            raise Refusal(422, "the values of a list have different types", path="row") from None
+        outputs = score_rows(scorer, columns, len(rows)).outputs
+        found = [
+            Attribution(name, {task: float(p[0] - p[1 + place]) for task, p in outputs.items()})
+            for place, name in enumerate(without)
+        ]
+        found.sort(key=lambda one: -abs(one.changes[scorer.tasks[0]]))
+        return ExplainReply({task: float(p[0]) for task, p in outputs.items()}, found)
+
+    told = described(*GUARDED, *READ, reply=ExplainReply, body=ExplainBody)
+
+    @router.post("/v1/explain", dependencies=admin, **told)
+    async def explain(request: Request) -> Response:
+        """The scores of a row, and what they are without each of its features."""
+        return await service.answer(request, work)
+
+    return router
+
+
+def _left_out(encoder: Encoder, row: dict[str, Value]) -> dict[str, dict[str, Value]]:
+    """Feature -> the row without it. Sequences are aligned, and a bag has weights: they go together."""
+    spec = encoder.spec
+    groups = {name: {name} for name in row}
+    sequences = {one.name for one in spec.sequences}
+    groups = {name: one for name, one in groups.items() if name not in {*sequences, *spec.bag_weights}}
+    groups |= {bag.name: {bag.name, bag.weights or bag.name} for bag in spec.bags if bag.name in row}
+    if sequences & {*row}:
+        groups[_HISTORY] = sequences
+    return {
+        feature: {name: value for name, value in row.items() if name not in names}
+        for feature, names in groups.items()
+    }
