@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -70,9 +71,9 @@ class PageState(msgspec.Struct):
         example: a row that the model knows.
     """
 
-    models: list[dict[str, object]]
+    models: list[dict[str, Any]]
     state: State
-    example: dict[str, object]
+    example: dict[str, Any]
 
 
 SCHEMAS = (ExplainBody, ExplainReply, PageState)
