@@ -198,7 +198,7 @@ class _Explained:
         background = self.loaded.encoder.encode(behind, file, labels=False)
         chosen = self.loaded.encoder.encode(table[numbers], file, labels=False)
         found = self._attributions(chosen, background)
-        attention = {} if self.inside is None else attention_weights(self.inside, chosen)
+        attention = () if self.inside is None else attention_weights(self.inside, chosen)
         logits = predict(self.network, chosen).logits
 
         def probability_of(row: int, passed: Floats) -> Floats:

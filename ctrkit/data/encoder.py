@@ -15,7 +15,7 @@ from ctrkit.arrays import Integers, rows_of
 from ctrkit.data.bags import first_values, first_weights, padded
 from ctrkit.data.bins import Bins
 from ctrkit.data.encoded import EncodedTable
-from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID, Bag, FeatureMap, VectorField
+from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID, Bag, Domain, FeatureMap, VectorField
 from ctrkit.data.histories import Histories, Ids
 from ctrkit.data.ids import Buckets, Vocabulary, as_lists, unseen_ids
 from ctrkit.data.labels import read_groups, read_labels, read_values, read_weights
@@ -174,6 +174,11 @@ class Encoder:
                 for feature in spec.categorical
                 if (values := ordered_values(self.vocabularies.get(feature.name, []))) is not None
             },
+            domains=tuple(
+                Domain(tuple(one.name for one in domain), max(one.max_length for one in domain))
+                for domain in spec.domains
+                if len(spec.domains) > 1
+            ),
         )
 
     def encode(
@@ -347,7 +352,7 @@ class Encoder:
     def _histories(
         self, table: pl.DataFrame, events: Mapping[str, Ids], file: str | None
     ) -> dict[str, Histories]:
-        """All sequences, aligned event by event."""
+        """All sequences; those of one domain are aligned event by event."""
         width = max((s.max_length for s in self.spec.sequences), default=0)
         found = {
             s.name: Histories.of_pointers(events[s.name], table[s.name], s.max_length, width)
@@ -355,7 +360,8 @@ class Encoder:
             else self._history(s, as_lists(table[s.name], s, file), width, file)
             for s in self.spec.sequences
         }
-        _check_aligned(found, file)
+        for domain in self.spec.domains:
+            _check_aligned({one.name: found[one.name] for one in domain}, file)
         return found
 
     def _history(
@@ -369,7 +375,7 @@ class Encoder:
 
 
 def _check_aligned(sequences: Mapping[str, Histories], file: str | None) -> None:
-    """Check that all sequences of a row have the same length, because they describe the same events."""
+    """Check that sequences of a row have the same length, because they describe the same events."""
     names = list(sequences)
     for name in names[1:]:
         apart = np.flatnonzero(sequences[name].lengths != sequences[names[0]].lengths)
@@ -379,5 +385,6 @@ def _check_aligned(sequences: Mapping[str, Histories], file: str | None) -> None
                 file=file,
                 column=name,
                 row=int(apart[0]),
-                hint="Sequences are aligned event by event: give them equal lengths and the same max_length",
+                hint="Sequences of one domain are aligned event by event: give them equal lengths and the "
+                "same max_length, or give the sequence a `domain` of its own",
             )

@@ -62,6 +62,19 @@ class VectorField:
 
 
 @dataclass(frozen=True)
+class Domain:
+    """Sequences that describe the same events.
+
+    Attributes:
+        sequences: their names.
+        length: the length of the longest history.
+    """
+
+    sequences: tuple[str, ...]
+    length: int
+
+
+@dataclass(frozen=True)
 class FeatureMap:
     """The fields of encoded rows and their ids, as plain data that the artifact stores.
 
@@ -69,8 +82,8 @@ class FeatureMap:
         tables: embedding table -> number of ids in it, padding and unknown included.
         categorical: field -> its table, in the order of the columns of `EncodedTable.categorical`.
         numeric: fields in the order of the columns of `EncodedTable.numeric`.
-        sequences: sequence -> its table. All sequences are aligned event by event.
-        max_length: L, the length of the longest history.
+        sequences: sequence -> its table. Those of one domain are aligned event by event.
+        max_length: L, the length of the longest history of any domain.
         target: static fields of the target, which reads the history.
         profile: static fields of the user.
         tasks: names of the tasks, in funnel order.
@@ -85,6 +98,7 @@ class FeatureMap:
         vectors: pretrained vectors, fields after the bags. In artifacts of earlier versions there are none.
         missing: numeric fields with missing numbers in the training rows. In artifacts of earlier versions
             there are none.
+        domains: the sequences by domain, if there are several domains; else empty.
     """
 
     tables: Mapping[str, int]
@@ -102,6 +116,7 @@ class FeatureMap:
     missing: tuple[str, ...] = ()
     bags: Mapping[str, Bag] = field(default_factory=dict)
     vectors: Mapping[str, VectorField] = field(default_factory=dict)
+    domains: tuple[Domain, ...] = ()
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -112,6 +127,20 @@ class FeatureMap:
     def centre_of_numbers(self) -> tuple[float, ...]:
         """The mean of each number, in the order of `numeric`."""
         return tuple(self.centres.get(name, 0.0) for name in self.numeric)
+
+    def by_domain(self) -> tuple[FeatureMap, ...]:
+        """The same features for each domain, with the sequences of this domain alone."""
+        if not self.domains:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                sequences={name: self.sequences[name] for name in one.sequences},
+                max_length=one.length,
+                domains=(),
+            )
+            for one in self.domains
+        )
 
     def with_bins(self, most: int) -> FeatureMap:
         """The same features with at most so many bins a number."""
@@ -131,5 +160,6 @@ class FeatureMap:
         quarters = {name: tuple(one) for name, one in state.get("quarters", {}).items()}
         bags = {name: Bag(**one) for name, one in state.get("bags", {}).items()}
         vectors = {name: VectorField(**one) for name, one in state.get("vectors", {}).items()}
-        plain = {"bins": bins, "quarters": quarters, "bags": bags, "vectors": vectors}
+        domains = tuple(Domain(tuple(one["sequences"]), one["length"]) for one in state.get("domains", ()))
+        plain = {"bins": bins, "quarters": quarters, "bags": bags, "vectors": vectors, "domains": domains}
         return cls(**{**state, **lists, **plain})

@@ -1,9 +1,9 @@
 """Encoded rows on disk: memory-mapped arrays, written chunk by chunk.
 
 A folder of encoded rows holds one `.npy` file for each array (of a sequence, one for its events and one for
-the ends of rows; their lengths are the same in all sequences), `encoder.json`, which is the fitted encoder as
-plain data, `arrays.zip` (see `ctrkit.array_files`), by which the rows are recognised later, and `store.json`,
-which is written last: a folder without it is not complete. No file can hold code.
+the ends of rows; their lengths are the same in all sequences of a domain), `encoder.json`, which is the
+fitted encoder as plain data, `arrays.zip` (see `ctrkit.array_files`), by which the rows are recognised later,
+and `store.json`, which is written last: a folder without it is not complete. No file can hold code.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ctrkit.data.histories import Histories, Ids
 from ctrkit.data.split import Split
 from ctrkit.data.versions import version_of
 from ctrkit.errors import DataError, RunError
+from ctrkit.schema import FeatureSpec
 from ctrkit.tables import atomic_path, write_json
 
 # Format 1 had padded lists.
@@ -85,10 +86,11 @@ class StoreWriter:
     Args:
         folder: the folder.
         rows: number of rows of the whole table.
+        spec: what the columns mean.
     """
 
-    def __init__(self, folder: Path, rows: int) -> None:
-        self.folder, self.rows = folder, rows
+    def __init__(self, folder: Path, rows: int, spec: FeatureSpec) -> None:
+        self.folder, self.rows, self._lengths = folder, rows, _lengths(spec)
         # Temporary files, which get their names at the end.
         self.files = ExitStack()
         self.manifest: dict[str, Any] = {}
@@ -100,14 +102,16 @@ class StoreWriter:
 
     def add(self, data: EncodedTable) -> None:
         """Append some rows."""
+        lengths = {}
         for name, column in data.arrays().items():
             self._shapes[name] = self.rows, *column.shape[1:]
             if isinstance(column, Histories):
                 self._append(_ends(name), column.ends + self._start_of(name, column.ids))
+                lengths[self._lengths[name]] = column.lengths
             else:
                 self._append(name, column)
-        for one in list(data.sequences.values())[:1]:
-            self._append(_LENGTHS, one.lengths)
+        for name, of_domain in lengths.items():
+            self._append(name, of_domain)
         self._done += len(data)
 
     def finish(
@@ -166,9 +170,8 @@ class StoreWriter:
         digest = hashlib.sha256()
         for name, shape in self._shapes.items():
             if _ends(name) in self._written:
-                ids, ends, lengths = (
-                    _mapped(self._written[one].path) for one in (name, _ends(name), _LENGTHS)
-                )
+                files = name, _ends(name), self._lengths[name]
+                ids, ends, lengths = (_mapped(self._written[one].path) for one in files)
                 add_to_digest(digest, Histories(ids, ends, lengths, shape[1]))
             elif name != "groups":
                 digest.update(str(shape).encode())
@@ -221,7 +224,7 @@ class _ArrayFile:
 
 
 @contextmanager
-def writing(folder: Path, rows: int) -> Iterator[StoreWriter]:
+def writing(folder: Path, rows: int, spec: FeatureSpec) -> Iterator[StoreWriter]:
     """Write a folder of encoded rows: it is complete, or the folder holds what it held before.
 
     Yields the writer, whose `finish` must be called at the end.
@@ -229,7 +232,7 @@ def writing(folder: Path, rows: int) -> Iterator[StoreWriter]:
     Raises:
         RunError: the operating system refuses: no room, no permission.
     """
-    writer = StoreWriter(folder, rows)
+    writer = StoreWriter(folder, rows, spec)
     with writer.files:
         yield writer
         (folder / MANIFEST).unlink(missing_ok=True)
@@ -274,8 +277,12 @@ def open_store(folder: str | os.PathLike[str]) -> Store:
         if sizes != {sum(known["rows"].values())} or version_of(encoder) != known["version"]:
             raise ValueError("its parts are not of one table")
         part, width = found.pop(_PART), encoder.feature_map().max_length
-        lengths = found.pop(_LENGTHS) if events else part
-        histories = {name: Histories(*one, lengths, width) for name, one in events.items()}
+        of_domain = list(_lengths(encoder.spec).values())
+        lengths = {name: found.pop(name) for name in {*of_domain}}
+        histories = {
+            name: Histories(*one, lengths[array], width)
+            for (name, one), array in zip(events.items(), of_domain, strict=True)
+        }
         bags = {bag.name: found.pop(f"bag-{place}") for place, bag in enumerate(encoder.spec.bags)}
         weighted = [bag.name for bag in encoder.spec.bags if bag.weights is not None]
         weights = {name: found.pop(f"weights-{place}") for place, name in enumerate(weighted)}
@@ -301,6 +308,13 @@ def open_store(folder: str | os.PathLike[str]) -> Store:
         raise
     except Exception as error:  # of many kinds, by the damage
         raise DataError("the prepared data are damaged", file=home, hint=_AGAIN) from error
+
+
+def _lengths(spec: FeatureSpec) -> dict[str, str]:
+    """The place of each sequence -> the array of its lengths, one for each domain."""
+    domain_of = {one.name: place for place, domain in enumerate(spec.domains) for one in domain}
+    places = (domain_of[one.name] for one in spec.sequences)
+    return {f"sequence-{at}": f"{_LENGTHS}-{of}" if of else _LENGTHS for at, of in enumerate(places)}
 
 
 def _ends(name: str) -> str:

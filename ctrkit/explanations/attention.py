@@ -14,8 +14,8 @@ from ctrkit.nn.batches import Batch
 
 
 @torch.no_grad()
-def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, Floats]:
-    """The attention weights of each row's target over its past events, for each pooling of the history.
+def attention_weights(network: CtrModel, data: EncodedTable) -> tuple[dict[str, Floats], ...]:
+    """The attention weights of each row's target over its past events, for each pooling of a history.
 
     Weights of "target_attention" and "din" may be negative and have no fixed sum; weights of "sdim" are in
     [0, 1]; those of other poolings sum to 1, or to 0 where a search finds no event. A weight says how much
@@ -26,21 +26,23 @@ def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, Floats
         data: n rows, few enough for one batch.
 
     Returns:
-        Pooling -> `[n, L]`, newest event last, zero at padding; empty if the network has no such pooling.
+        For each domain of events, pooling -> `[n, L]`, newest event last, zero at padding; a pooling without
+        weights is left out.
     """
-    found: dict[str, Floats] = {}
+    readers = network.history.readers if network.history is not None else ()
+    found: tuple[dict[str, Floats], ...] = tuple({} for _ in readers)
 
-    def keep(name: str) -> Any:
+    def keep(of_domain: dict[str, Floats], name: str) -> Any:
         def hook(module: Any, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
             target, events, mask = inputs  # one target per history: [n, 1, d], [n, L, d], [n, L]
-            found[name] = module.weights(target, events, mask)[:, 0].double().cpu().numpy()
+            of_domain[name] = module.weights(target, events, mask)[:, 0].double().cpu().numpy()
 
         return hook
 
-    poolings = network.history.attention.items() if network.history is not None else ()
     handles = [
-        module.register_forward_pre_hook(keep(name))
-        for name, module in poolings
+        module.register_forward_pre_hook(keep(of_domain, name))
+        for reader, of_domain in zip(readers, found, strict=True)
+        for name, module in reader.attention.items()
         if hasattr(module, "weights")
     ]
     try:

@@ -40,7 +40,7 @@ class PastEvent:
     """One event of a row's history.
 
     Attributes:
-        age: 1 for the newest event.
+        age: 1 for the newest event of its domain.
         parts: sequence -> value in the table.
         logit: the event's share of the logit; None if the method treats the history as one unit.
         by_sequence: sequence -> the share of this part of the event; None likewise.
@@ -67,7 +67,7 @@ class RowExplanation:
         gap: the part of the logit difference that no contribution explains.
         contributions: the contributions, the largest first. Their logits and `gap` add up to
             `logit - base_logit`.
-        events: the events of the row's history, newest first.
+        events: the events of the row's history, newest first; of several domains, one after another.
         scale: pairs (logit, calibrated probability) at equal distances, for the axes of the figure.
     """
 
@@ -91,7 +91,7 @@ def explain_rows(
     data: EncodedTable,
     names: Names,
     numbers: Sequence[int],
-    attention: Mapping[str, Floats],
+    attention: Sequence[Mapping[str, Floats]],
     probability_of: Callable[[int, Floats], Floats],
 ) -> tuple[RowExplanation, ...]:
     """The explanations of rows: their attributions with the names of features and values.
@@ -101,7 +101,7 @@ def explain_rows(
         data: these rows.
         names: the names of encoded values.
         numbers: the indices of these rows in the table.
-        attention: pooling -> attention weights (see `ctrkit.explanations.attention_weights`).
+        attention: attention weights, as `ctrkit.explanations.attention_weights` gives them; none if empty.
         probability_of: (position of a row among the n, logits) -> the calibrated probabilities that the row
             would have with these logits.
     """
@@ -117,7 +117,7 @@ def _explain(
     names: Names,
     row: int,
     number: int,
-    attention: Mapping[str, Floats],
+    attention: Sequence[Mapping[str, Floats]],
     probability_of: Callable[[int, Floats], Floats],
 ) -> RowExplanation:
     shares = found.fields[row].tolist()
@@ -125,7 +125,7 @@ def _explain(
     events = _events(found, data, names, row, attention)
     if found.events is not None:
         steps += [
-            (f"past event {event.age}", _short(event.parts), event.logit)
+            (_called(event, names), _short(event.parts), event.logit)
             for event in events
             if event.logit is not None
         ]
@@ -155,27 +155,33 @@ def _events(
     data: EncodedTable,
     names: Names,
     row: int,
-    attention: Mapping[str, Floats],
+    attention: Sequence[Mapping[str, Floats]],
 ) -> tuple[PastEvent, ...]:
-    """The events of a row, newest first."""
-    if not data.sequences:
-        return ()
-    ids = {name: sequence[row : row + 1][0] for name, sequence in data.sequences.items()}
-    present = np.flatnonzero(np.any([sequence != PADDING_ID for sequence in ids.values()], axis=0))
-    length = len(next(iter(ids.values())))
+    """The events of a row, newest first, one domain after another."""
     events = []
-    for place in present[::-1].tolist():
-        shares = None if found.events is None else found.events[row, place]
-        events.append(
-            PastEvent(
-                length - place,
-                names.event({name: int(sequence[place]) for name, sequence in ids.items()}),
-                None if shares is None else float(shares.sum()),
-                None if shares is None else dict(zip(ids, shares.tolist(), strict=True)),
-                {pooling: float(weights[row, place]) for pooling, weights in attention.items()},
+    for place, domain in enumerate(names.feature_map.by_domain() if data.sequences else ()):
+        ids = {name: data.sequences[name][row : row + 1][0] for name in domain.sequences}
+        present = np.any([sequence != PADDING_ID for sequence in ids.values()], axis=0)
+        columns = [list(data.sequences).index(name) for name in ids]
+        weights = attention[place].items() if attention else ()
+        for age in (np.flatnonzero(present[::-1]) + 1).tolist():
+            shares = None if found.events is None else found.events[row, -age, columns]
+            events.append(
+                PastEvent(
+                    age,
+                    names.event({name: int(sequence[-age]) for name, sequence in ids.items()}),
+                    None if shares is None else float(shares.sum()),
+                    None if shares is None else dict(zip(ids, shares.tolist(), strict=True)),
+                    {pooling: float(of_rows[row, -age]) for pooling, of_rows in weights},
+                )
             )
-        )
     return tuple(events)
+
+
+def _called(event: PastEvent, names: Names) -> str:
+    """An event as a step."""
+    several = f" of {next(iter(event.parts))}" if names.feature_map.domains else ""
+    return f"past event {event.age}{several}"
 
 
 def _short(parts: Mapping[str, str]) -> str:

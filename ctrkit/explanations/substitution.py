@@ -177,11 +177,12 @@ class Substituted(nn.Module):
                 found.append(vectors * self._present(batch).unsqueeze(3))
             else:
                 found.append(vectors.expand(len(batch), -1, -1).clone())
-        if self.shares is not None and self.names:
-            of_newest = self.shares[:, len(self.network.feature_map.fields) :].any(axis=1)
-            alone = ~self._present(batch).any(dim=2).any(dim=1)
+        fields = len(self.network.feature_map.fields)
+        if self.shares is not None and self.shares.shape[1] > fields:
+            of_newest = torch.from_numpy(self.shares[:, fields:] > 0.0)
+            alone = ~self._present(batch).any(dim=1)  # [B, S]
             if bool(alone.any()):
-                kept = alone[:, None] & torch.from_numpy(of_newest).to(self.device)
+                kept = (alone.unsqueeze(1) & of_newest.to(self.device)).any(dim=2)
                 found[-1] = torch.where(kept.unsqueeze(2), self.vectors(batch)[-1], found[-1])
         return found
 

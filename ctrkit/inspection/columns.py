@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -69,6 +69,7 @@ class InspectedColumn:
         missing: share of the rows without a value.
         distinct: number of different values in the rows that were looked at.
         shares: of a list, the column whose ids its events are.
+        domain: of a list, the kind of its events, where it is another than that of the history.
         separator: of a list in text cells, the sign between its events.
         leaks: whether it gives the label away.
     """
@@ -80,6 +81,7 @@ class InspectedColumn:
     missing: float
     distinct: int
     shares: str | None = None
+    domain: str | None = None
     separator: str | None = None
     leaks: bool = False
 
@@ -261,7 +263,8 @@ def _leaks(
 
 
 def _with_histories(columns: Sequence[InspectedColumn], table: pl.DataFrame) -> tuple[InspectedColumn, ...]:
-    """Lists with the column whose ids their events are. Those of other lengths than the history are bags.
+    """Lists with the column whose ids their events are. Those of other lengths than the history are bags, or
+    a domain of events of its own if their events are ids of the same column.
 
     The history is the first list whose events are known ids, or else the first list.
     """
@@ -277,8 +280,19 @@ def _with_histories(columns: Sequence[InspectedColumn], table: pl.DataFrame) -> 
             why = one.why if owner is None else f"{one.why}; its events are ids of '{owner}'"
             found[place] = replace(one, shares=owner, why=why)
     history = next((place for place in lengths if found[place].shares), next(iter(lengths), -1))
+    # Lists that belong to one another: the first of them, and all.
+    groups = dict[int, list[int]]()
     for place, counts in lengths.items():
-        if not counts.equals(lengths[history], check_names=False):
-            why = f"it holds lists of other lengths than '{found[history].name}', taken for sets of ids"
-            found[place] = replace(found[place], kind="bag", why=why)
+        equal = (one for one in (history, *groups) if counts.equals(lengths[one], check_names=False))
+        groups.setdefault(next(equal, place), []).append(place)
+    item = found[history].shares if groups else None
+    for first, places in groups.items():
+        if first == history:
+            continue
+        of_items = [found[place].name for place in places if item and found[place].shares == item]
+        change: dict[str, Any] = {"domain": of_items[0]} if of_items else {"kind": "bag"}
+        taken = "another kind of events" if of_items else "sets of ids"
+        change["why"] = f"it holds lists of other lengths than '{found[history].name}', taken for {taken}"
+        for place in places:
+            found[place] = replace(found[place], **change)
     return tuple(found)

@@ -87,6 +87,7 @@ def _feature(one: InspectedColumn, skewed: bool) -> str:
         parts.append("transform: log1p")
     if one.kind in ("list", "bag"):
         parts += [] if one.shares is None else [f"shares: {_text(one.shares)}"]
+        parts += [] if one.domain is None else [f"domain: {_text(one.domain)}"]
         parts.append(f"max_length: {MOST_EVENTS}")
     if one.kind in ("list", "bag", "vector"):
         parts += [] if one.separator in (None, "|") else [f"separator: {json.dumps(one.separator)}"]

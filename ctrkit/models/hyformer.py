@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from ctrkit.models.base import Backbone, Inputs, InputShape, ModelConfig, Repres
 from ctrkit.nn.embedding import PositionEmbedding
 from ctrkit.nn.encoders.attention import SelfAttention, attention_bias
 from ctrkit.nn.encoders.onetrans import root_mean_square_norm
+from ctrkit.nn.history import event_mask
 from ctrkit.nn.mlp import MLP
 from ctrkit.nn.token_mixing import FeatureTokens, TokenFeedForward, TokenLinear, mix_tokens
 
@@ -119,19 +121,19 @@ class HyFormerBlock(nn.Module):
             config.tokens, config.width, config.expand, dropout=config.dropout
         )
 
-    def forward(self, tokens: Tensor, events: list[Tensor], mask: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, events: list[Tensor], masks: list[Tensor]) -> Tensor:
         """One block.
 
         Args:
             tokens: queries of each sequence, then tokens of fields, `[U * K, T, width]`.
             events: of each sequence, `[U, L, width]`.
-            mask: bool `[U, L]`, True at events.
+            masks: of each sequence, bool `[U, L]`, True at events.
 
         Returns:
             `[U * K, T, width]`.
         """
         parts = list(tokens.tensor_split([self.queries * (one + 1) for one in range(len(events))], dim=1))
-        for number, (decode, sequence) in enumerate(zip(self.decoding, events, strict=True)):
+        for number, (decode, sequence, mask) in enumerate(zip(self.decoding, events, masks, strict=True)):
             parts[number] = decode(parts[number], sequence, mask)
         tokens = torch.cat(parts, dim=1)
         boosted: Tensor = tokens + self.feed_forward(mix_tokens(tokens, self.tokens))
@@ -172,6 +174,7 @@ class HyFormer(Backbone):
             )
         self.fields = FeatureTokens(shape.flat, config.tokens - queries, width)
         self.sequences = sequences
+        self.domains = [tuple(one.sequences) for one in shape.feature_map.by_domain()]
         if sequences:
             # Embeddings start so small that products of them would vanish.
             self.norm = nn.LayerNorm(shape.width)
@@ -187,13 +190,18 @@ class HyFormer(Backbone):
     def forward(self, inputs: Inputs) -> Representation:
         tokens = self.fields(inputs.vectors.flatten(1))
         events: list[Tensor] = []
-        mask = inputs.vectors.new_zeros(len(tokens), 0, dtype=torch.bool)
+        masks: list[Tensor] = []
         if inputs.history is not None:
-            mask, events = inputs.history.mask, self._events(inputs.history.events)
-            tokens = torch.cat([self._queries(tokens, events, mask), tokens], dim=1)
+            masks, events = self._masks(inputs.history.ids), self._events(inputs.history.events)
+            tokens = torch.cat([self._queries(tokens, events, masks), tokens], dim=1)
         for block in self.blocks:
-            tokens = block(tokens, events, mask)
+            tokens = block(tokens, events, masks)
         return Representation.of(self.tower(tokens.flatten(1)))
+
+    def _masks(self, ids: Mapping[str, Tensor]) -> list[Tensor]:
+        """Where each sequence has events: where any sequence of its domain has one."""
+        masks = {names: event_mask({name: ids[name] for name in names}) for names in self.domains}
+        return [mask for name in ids for names, mask in masks.items() if name in names]
 
     def _events(self, embeddings: Tensor) -> list[Tensor]:
         """The events of each sequence, `[U, L, width]`, from their embeddings side by side."""
@@ -201,11 +209,12 @@ class HyFormer(Backbone):
         parts = embeddings.chunk(self.sequences, dim=2)
         return [project(self.norm(part)) + ages for project, part in zip(self.events, parts, strict=True)]
 
-    def _queries(self, fields: Tensor, events: list[Tensor], mask: Tensor) -> Tensor:
+    def _queries(self, fields: Tensor, events: list[Tensor], masks: list[Tensor]) -> Tensor:
         """FFN_n(fields, mean of each sequence) for each query n: `[U * K, N, width]`."""
-        count = mask.sum(dim=1, keepdim=True).clamp(min=1)
-        means = torch.cat([(one * mask.unsqueeze(2)).sum(dim=1) / count for one in events], dim=1)
-        candidates = len(fields) // max(len(mask), 1)
+        counts = [mask.sum(dim=1, keepdim=True).clamp(min=1) for mask in masks]
+        every = zip(events, masks, counts, strict=True)
+        means = torch.cat([(one * mask.unsqueeze(2)).sum(dim=1) / count for one, mask, count in every], dim=1)
+        candidates = len(fields) // max(len(means), 1)
         information = torch.cat([fields.flatten(1), means.repeat_interleave(candidates, dim=0)], dim=1)
         inner = F.gelu(self.first(information))
         inner = inner.reshape(len(fields), len(self.second.weight), fields.shape[2])

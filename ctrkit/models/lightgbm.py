@@ -66,11 +66,10 @@ class LightGBM(Scorer):
     Gradient Boosting Decision Tree" (Ke et al., NeurIPS 2017).
 
     Their columns are the ids of the fields and of the newest events; the numbers and those of vectors, NaN
-    where missing; the
-    number of events; and, for each sequence that shares the ids of a target field, its match terms (see
-    `ctrkit.nn.matches`) and whether the newest event equals the target. Of each bag they are the number of
-    its ids, the sum of its weights if it has some, and how much each of its most frequent ids counts: unknown
-    and the first `few_values` of its table.
+    where missing; the number of events of each domain; and, for each sequence that shares the ids of a target
+    field, its match terms (see `ctrkit.nn.matches`) and whether the newest event equals the target. Of each
+    bag they are the number of its ids, the sum of its weights if it has some, and how much each of its most
+    frequent ids counts: unknown and the first `few_values` of its table.
 
     Args:
         config: settings of the training.
@@ -90,6 +89,9 @@ class LightGBM(Scorer):
             )
         self.config = config
         self.reads_history = bool(feature_map.sequences)
+        domains = feature_map.by_domain() if self.reads_history else ()
+        # One sequence of each domain, whose events are counted.
+        self.counted = [next(iter(domain.sequences)) for domain in domains]
         self.matches = Matches(feature_map).double() if self.reads_history else None
         tables = (*feature_map.categorical.values(), *feature_map.sequences.values())
         self.sizes = tuple(feature_map.tables[table] for table in tables)
@@ -108,7 +110,7 @@ class LightGBM(Scorer):
         pairs = len(self.matches.pairs) if self.matches is not None else 0
         counts = self.matches.outputs if self.matches is not None else 0
         numbers = len(self.feature_map.numeric) + sum(one.width for one in self.feature_map.vectors.values())
-        return len(self.sizes) + numbers + self.reads_history + counts + pairs + bags
+        return len(self.sizes) + numbers + len(self.counted) + counts + pairs + bags
 
     def _most_frequent(self, bag: Bag) -> int:
         """The number of ids with a column of their own, and one for padding, whose column counts all ids."""
@@ -138,8 +140,9 @@ class LightGBM(Scorer):
             padded = {name: F.pad(ids, (1, 0)) for name, ids in sequences.items()}
             newest = torch.cat([ids[:, -1:] for ids in padded.values()], dim=1)
             parts.append(known_or_unknown(newest).repeat_interleave(times, dim=0))
-            events = (next(iter(padded.values())) != PADDING_ID).sum(dim=1, keepdim=True)
-            counts.append(events.double().log1p().repeat_interleave(times, dim=0))
+            for name in self.counted:
+                events = (padded[name] != PADDING_ID).sum(dim=1, keepdim=True)
+                counts.append(events.double().log1p().repeat_interleave(times, dim=0))
             if self.matches.pairs:
                 counts.append(self.matches(padded, batch.categorical))
             for sequence, field in self.matches.pairs.items():

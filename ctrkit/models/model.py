@@ -18,7 +18,7 @@ from ctrkit.models.heads.base import HEADS
 from ctrkit.models.scorer import Output, Scorer, ScorerConfig
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import FeatureEmbedding
-from ctrkit.nn.history import HistoryReader, HistoryState
+from ctrkit.nn.history import HistoryReader, HistoryState, longer
 from ctrkit.nn.linear_terms import LinearTerms
 
 
@@ -111,17 +111,19 @@ class CtrModel(Scorer):
 
         Args:
             history: U histories from `encode_history`.
-            event: U rows with sequences of length 1, without padding.
+            event: U rows with sequences of length 1, without padding; those of one domain are enough.
 
         Raises:
             ConfigError: the model reads no sequences.
         """
         self._check_reads_history()
+        new = {name: ids.squeeze(1) for name, ids in event.sequences.items()}
         if self.embedding is None or self.history is None:
-            longer = {n: torch.cat([ids, event.sequences[n]], dim=1) for n, ids in history.ids.items()}
-            return self.encode_history(replace(event, sequences=longer))
-        parts = self.embedding.sequences(event).squeeze(1)
-        return self.history.append(history, parts, {n: ids.squeeze(1) for n, ids in event.sequences.items()})
+            return self.encode_history(replace(event, sequences=longer(history.ids, new)))
+        nothing = torch.zeros_like(next(iter(event.sequences.values())))
+        whole = {name: event.sequences.get(name, nothing) for name in self.feature_map.sequences}
+        parts = self.embedding.sequences(replace(event, sequences=whole)).squeeze(1)
+        return self.history.append(history, parts, new)
 
     def _check_reads_history(self) -> None:
         if not self.reads_history:

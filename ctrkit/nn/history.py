@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -17,6 +17,7 @@ from ctrkit.nn.embedding import EventEmbedding, PositionEmbedding
 from ctrkit.nn.encoders import Encoded, EncoderSetting, NoEncoderConfig
 from ctrkit.nn.matches import matches_of, twins
 from ctrkit.nn.pooling import Pooling, PoolingSetting, PoolingShape, interleave
+from ctrkit.nn.pooling.attention import DINPooling
 from ctrkit.nn.pooling.sim import SoftSearch
 from ctrkit.nn.pooling.states import MeanPooling
 
@@ -80,18 +81,21 @@ class HistoryConfig(Config):
 
 @dataclass(frozen=True)
 class HistoryState(Encoded):
-    """Encoded histories, with the sequences they came from.
+    """Encoded histories, with the sequences they came from. Where there are several domains, mask, events,
+    states and memory are those of the first.
 
     Attributes:
         ids: sequence -> int32 `[U, L]`, as in the batch.
+        domains: the histories of each domain, the first included; empty if there is one domain.
     """
 
     ids: Mapping[str, Tensor] = field(default_factory=dict)
+    domains: tuple[HistoryState, ...] = ()
 
     @classmethod
     def of_ids(cls, ids: Mapping[str, Tensor]) -> HistoryState:
         """Histories that are not encoded, for a model that embeds events itself."""
-        mask = torch.stack([sequence != PADDING_ID for sequence in ids.values()]).any(dim=0)
+        mask = event_mask(ids)
         nothing = torch.zeros(*mask.shape, 0, device=mask.device)
         return cls(mask, nothing, nothing, (), ids)
 
@@ -103,7 +107,13 @@ class HistoryState(Encoded):
             self.states[rows],
             tuple(one[rows] for one in self.memory),
             {name: ids[rows] for name, ids in self.ids.items()},
+            tuple(one.of_rows(rows) for one in self.domains),
         )
+
+
+def event_mask(ids: Mapping[str, Tensor]) -> Tensor:
+    """Where there is an event, in any of some aligned sequences: `[U, L]` each, bool `[U, L]`."""
+    return torch.stack([sequence != PADDING_ID for sequence in ids.values()]).any(dim=0)
 
 
 class HistoryReader(nn.Module):
@@ -112,6 +122,9 @@ class HistoryReader(nn.Module):
     A target is embedded as if it were the next event: by the same layer, from the fields that share a table
     with a sequence. So a target that equals an event has the same vector. Its other fields add a linear part.
 
+    Every domain has a reader of its own. The reader of the first one holds the others, and gives the readings
+    of all domains.
+
     Args:
         config: which encoder and which poolings.
         feature_map: names and tables of the sequences and of the target's fields.
@@ -119,6 +132,7 @@ class HistoryReader(nn.Module):
 
     Attributes:
         readings: R, the number of vectors that `read` gives.
+        others: the readers of the other domains.
 
     Raises:
         ConfigError: the heads of the encoder or of a pooling do not divide the width, or a pooling names a
@@ -127,28 +141,42 @@ class HistoryReader(nn.Module):
 
     def __init__(self, config: HistoryConfig, feature_map: FeatureMap, width: int) -> None:
         super().__init__()
-        self.poolings, self.products = config.readouts, config.products
-        self.readings = len(self.poolings) * (2 if config.products else 1)
-        self.events = EventEmbedding(len(feature_map.sequences), width, normalise=config.normalise)
+        own, *others = feature_map.by_domain()
+        if others:
+            for pooling in config.readouts:
+                if pooling.matches:
+                    _matched(pooling, feature_map)
+        settings = _readable(config, own) if others and config.readouts else config
+        self.names, self.length = tuple(own.sequences), own.max_length
+        self.poolings, self.products = settings.readouts, settings.products
+        self.events = EventEmbedding(len(self.names), width, normalise=settings.normalise)
         read = {pooling.reads for pooling in self.poolings}
-        self.encoder = config.encoder.encoder(
+        self.encoder = settings.encoder.encoder(
             width,
-            feature_map.max_length,
+            self.length,
             reads_states="states" in read,
             reads_target="encoder" in read,
         )
-        shape = PoolingShape(width, config.attention)
+        shape = PoolingShape(width, settings.attention)
         modules = {pooling.name: pooling.module(shape) for pooling in self.poolings}
         self.attention = nn.ModuleDict(
             {name: module for name, module in modules.items() if module is not None}
         )
-        aged = config.positions and any(pooling.reads_ages for pooling in self.poolings)
-        self.ages = PositionEmbedding(feature_map.max_length, width) if aged else None
-        reads_target = any(config.products or pooling.reads_target for pooling in self.poolings)
-        self.target = _Target(feature_map, width) if reads_target else None
-        self.matched = {
-            pooling.name: _matched(pooling, feature_map) for pooling in self.poolings if pooling.matches
-        }
+        aged = settings.positions and any(pooling.reads_ages for pooling in self.poolings)
+        self.ages = PositionEmbedding(self.length, width) if aged else None
+        reads_target = any(settings.products or pooling.reads_target for pooling in self.poolings)
+        self.target = _Target(own, width) if reads_target else None
+        self.matched = {pooling.name: _matched(pooling, own) for pooling in self.poolings if pooling.matches}
+        self.others = nn.ModuleList(HistoryReader(_readable(config, one), one, width) for one in others)
+        places = {name: place for place, name in enumerate(feature_map.sequences)}
+        self.places = [[places[name] for name in reader.names] for reader in self.readers]
+        of_others = sum(reader.readings for reader in self.readers[1:])
+        self.readings: int = len(self.poolings) * (2 if self.products else 1) + of_others
+
+    @property
+    def readers(self) -> tuple[HistoryReader, ...]:
+        """The reader of each domain, this one first."""
+        return (self, *(one for one in self.others if isinstance(one, HistoryReader)))
 
     def encode(self, parts: Tensor, mask: Tensor, ids: Mapping[str, Tensor]) -> HistoryState:
         """Encode histories.
@@ -158,10 +186,19 @@ class HistoryReader(nn.Module):
             mask: bool `[U, L]`, True at events.
             ids: the sequences themselves, kept for models that embed them in another way.
         """
-        encoded = self.encoder.encode(self.events(parts), mask)
-        if encoded.mask.shape[1] > mask.shape[1]:  # of histories without a place, the encoder makes one
-            ids = {name: F.pad(sequence, (1, 0)) for name, sequence in ids.items()}
-        return _state(encoded, ids)
+        if not self.others:
+            encoded = self.encoder.encode(self.events(parts), mask)
+            if encoded.mask.shape[1] > mask.shape[1]:  # of histories without a place, the encoder makes one
+                ids = {name: F.pad(sequence, (1, 0)) for name, sequence in ids.items()}
+            return _state(encoded, ids)
+        states = []
+        for reader, places in zip(self.readers, self.places, strict=True):
+            newest = {name: ids[name][:, -reader.length :] for name in reader.names}
+            encoded = reader.encoder.encode(
+                reader.events(parts[:, -reader.length :, places]), event_mask(newest)
+            )
+            states.append(_state(encoded, newest))
+        return replace(states[0], ids=ids, domains=tuple(states))
 
     def append(self, state: HistoryState, parts: Tensor, ids: Mapping[str, Tensor]) -> HistoryState:
         """Histories with one more event each: the same result as `encode` of the longer histories.
@@ -172,10 +209,17 @@ class HistoryReader(nn.Module):
         Args:
             state: U histories.
             parts: embeddings of the new event's parts, `[U, S, d]`.
-            ids: sequence -> int32 `[U]`, the ids of the new event.
+            ids: sequence -> int32 `[U]`, the ids of the new event; those of one domain are enough.
         """
-        longer = {name: torch.cat([old, ids[name].unsqueeze(1)], dim=1) for name, old in state.ids.items()}
-        return _state(self.encoder.append(state, self.events(parts)), longer)
+        states = [
+            _state(reader.encoder.append(one, reader.events(parts[:, places])), longer(one.ids, ids))
+            if any(name in ids for name in reader.names)
+            else one
+            for (reader, one), places in zip(self._with(state), self.places, strict=True)
+        ]
+        if not self.others:
+            return states[0]
+        return replace(states[0], ids=longer(state.ids, ids), domains=tuple(states))
 
     def read(self, state: HistoryState, fields: Tensor, categorical: Tensor) -> Tensor:
         """Read histories for targets.
@@ -188,26 +232,34 @@ class HistoryReader(nn.Module):
         Returns:
             `[U * K, R, d]`.
         """
-        query = self._query(state, fields)
         readings = []
-        for pooling in self.poolings:
-            reading = self._reading(pooling, state, query, categorical)
-            readings.append(reading)
-            if self.products:
-                readings.append(reading * query)
+        for reader, one in self._with(state):
+            query = reader._query(one, fields)
+            for pooling in reader.poolings:
+                reading = reader._reading(pooling, one, query, categorical)
+                readings.append(reading)
+                if reader.products:
+                    readings.append(reading * query)
         return interleave(readings) if readings else fields[:, :0]
 
     def search_logit(self, state: HistoryState, fields: Tensor) -> Tensor | None:
-        """The logit `[U * K]` of the first task by which a learned search is trained; None without a search.
+        """The logit `[U * K]` of the first task by which learned searches are trained; None without a search.
 
         Args:
             state: U histories.
             fields: as in `read`.
         """
-        for module in self.attention.values():
-            if isinstance(module, SoftSearch):
-                return module.search_logit(self._query(state, fields), state.events, state.mask).flatten()
-        return None
+        logits = [
+            module.search_logit(reader._query(one, fields), one.events, one.mask).flatten()
+            for reader, one in self._with(state)
+            for module in reader.attention.values()
+            if isinstance(module, SoftSearch)
+        ]
+        return sum(logits[1:], logits[0]) if logits else None
+
+    def _with(self, state: HistoryState) -> Iterator[tuple[HistoryReader, HistoryState]]:
+        """The reader of each domain with its histories."""
+        return zip(self.readers, state.domains or (state,), strict=True)
 
     def _query(self, state: HistoryState, fields: Tensor) -> Tensor:
         """The targets: `[U, K, d]`, or `[U, K, 0]` if no pooling reads them."""
@@ -253,6 +305,28 @@ class _Target(nn.Module):
 def positions_of(feature_map: FeatureMap, chosen: Sequence[str]) -> list[int]:
     """Positions of the chosen static fields among all fields; all positions where none is chosen."""
     return [position for position, name in enumerate(feature_map.fields) if name in chosen or not chosen]
+
+
+def _readable(config: HistoryConfig, feature_map: FeatureMap) -> HistoryConfig:
+    """The settings for one of several domains: with those poolings that can read it, or else with "din"."""
+    columns = twins(feature_map)
+    readouts = tuple(
+        pooling
+        for pooling in config.readouts
+        if not pooling.matches
+        or getattr(pooling, "sequence", None) in (*columns, *([None] if columns else []))
+    )
+    encoded = any(pooling.reads != "events" for pooling in readouts)
+    encoder = config.encoder if encoded else NoEncoderConfig()
+    return config.model_copy(update={"readouts": readouts or (DINPooling(),), "encoder": encoder})
+
+
+def longer(ids: Mapping[str, Tensor], event: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sequences `[U, L]` with one more event `[U]`, and with padding in those that it is not of."""
+    return {
+        name: torch.cat([old, event[name].unsqueeze(1)], dim=1) if name in event else F.pad(old, (1, 0))
+        for name, old in ids.items()
+    }
 
 
 def _matched(pooling: Pooling, feature_map: FeatureMap) -> tuple[str, int]:

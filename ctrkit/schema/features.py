@@ -154,6 +154,12 @@ class FeatureSpec(Config):
         return (*self.sequences, *self.bags)
 
     @property
+    def domains(self) -> tuple[tuple[SequenceFeature, ...], ...]:
+        """The sequences of each domain, which are aligned event by event."""
+        names = dict.fromkeys(one.domain for one in self.sequences)
+        return tuple(tuple(one for one in self.sequences if one.domain == name) for name in names)
+
+    @property
     def tables(self) -> dict[str, str]:
         """Column of ids or of lists of ids -> its embedding table."""
         fields = {field.name: field.name for field in self.categorical}

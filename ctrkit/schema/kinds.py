@@ -66,12 +66,19 @@ class CategoricalFeature(_IdFeature):
 class SequenceFeature(_IdFeature):
     """A list column of events, oldest first; only the newest `max_length` events are used.
 
-    Sequences of one spec are aligned: position i of each describes the same event. `shares` names the
-    categorical feature whose ids, and embedding, the sequence uses. In a text column, as in a CSV, the
-    events are separated by `separator`, or are in brackets (see `ctrkit.tables.cells.lists_of`).
+    Attributes:
+        name: name of the column.
+        shares: the categorical feature whose ids, and embedding, the sequence uses; by default its own.
+        domain: the kind of events. Sequences of one domain are aligned: position i of each describes the same
+            event. Each domain is read apart, such as purchases beside clicks. By default all have the same.
+        max_length: only so many events of a row are used, the newest.
+        min_count: ids seen fewer times in the training rows are unknown, if the sequence has ids of its own.
+        separator: separates the events of a text cell, as in a CSV; they may be in brackets instead (see
+            `ctrkit.tables.cells.lists_of`).
     """
 
     shares: str | None = None
+    domain: str | None = Field(default=None, min_length=1, exclude_if=lambda name: name is None)
     max_length: int = Field(default=50, ge=1)
     min_count: int = Field(default=1, ge=1)
     separator: str = Field(default="|", min_length=1)

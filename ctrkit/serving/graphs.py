@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,25 @@ from ctrkit.models.lightgbm import LightGBM
 from ctrkit.models.scorer import Output, Scorer
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding_tables import known_or_unknown
-from ctrkit.nn.history import HistoryState
+from ctrkit.nn.history import HistoryState, event_mask
 from ctrkit.serving.bundle import ANSWERED, CANDIDATES, LOGITS, ROWS, USER, VALUE, Interface
 from ctrkit.serving.calibrators import CalibratorGraph, joint_logit
 
 _TINY = torch.finfo(torch.float64).tiny
+
+
+class DomainState(NamedTuple):
+    """What the state of the histories of one domain is.
+
+    Attributes:
+        sequences: names of its sequences.
+        length: the length of padded histories.
+        tensors: number of tensors.
+    """
+
+    sequences: tuple[str, ...]
+    length: int
+    tensors: int
 
 
 class CalibratedModel(nn.Module):
@@ -63,7 +78,8 @@ class CalibratedModel(nn.Module):
         weighted = sum(bag.weighted for bag in features.bags.values())
         changed = [place for place, one in enumerate(features.vectors.values()) if one.table is not None]
         histories = len(features.sequences) if network.reads_history else 0
-        state = len(self._empty_state()) if histories and network.encodes_history else 0
+        self.domains = self._domains() if histories and network.encodes_history else ()
+        state = sum(domain.tensors for domain in self.domains)
         self.interface = Interface(
             static=(
                 *(("categorical",) if features.categorical else ()),
@@ -109,12 +125,16 @@ class CalibratedModel(nn.Module):
         return (p / before).clamp(max=1.0) if whole else p
 
     @torch.no_grad()
-    def _empty_state(self) -> tuple[Tensor, ...]:
-        """The state of a history without events."""
+    def _domains(self) -> tuple[DomainState, ...]:
+        """What the state of a history is, from that of one without events."""
         features, nothing = self.network.feature_map, torch.zeros(1, 0)
         ids = {name: torch.zeros(1, features.max_length, dtype=torch.int32) for name in features.sequences}
         batch = Batch(nothing.int(), nothing, ids, nothing, nothing.flatten())
-        return state_tensors(self.network.encode_history(batch))
+        state = self.network.encode_history(batch)
+        return tuple(
+            DomainState(tuple(one.ids), one.mask.shape[1], 2 + len(one.memory))
+            for one in state.domains or (state,)
+        )
 
 
 class ServedGraph(nn.Module):
@@ -218,14 +238,20 @@ class CandidateGraph(ServedGraph):
     def rows(self, tensors: Sequence[Tensor]) -> tuple[Batch, HistoryState | None]:
         named, interface = self.named(tensors), self.model.interface
         batch = self.batch({name: named[name] for name in interface.static})
-        sequences = [named[name] for name in interface.sequences]
-        history = HistoryState.of_ids(
-            dict(zip(self.model.network.feature_map.sequences, sequences, strict=True))
-        )
-        if interface.state:
-            events, states, *memory = (named[name] for name in interface.state)
-            history = HistoryState(history.mask, events, states, tuple(memory), history.ids)
-        return batch, history
+        names = self.model.network.feature_map.sequences
+        ids = {name: named[tensor] for name, tensor in zip(names, interface.sequences, strict=True)}
+        encoded = [named[name] for name in interface.state]
+        return batch, self.history(ids, encoded) if encoded else HistoryState.of_ids(ids)
+
+    def history(self, ids: Mapping[str, Tensor], tensors: Sequence[Tensor]) -> HistoryState:
+        """The encoded histories, from their ids and the tensors of `state_tensors`."""
+        found, first = [], 0
+        for domain in self.model.domains:
+            own = {name: ids[name][:, -domain.length :] for name in domain.sequences}
+            events, states, *memory = tensors[first : first + domain.tensors]
+            found.append(HistoryState(event_mask(own), events, states, tuple(memory), own))
+            first += domain.tensors
+        return found[0] if len(found) == 1 else replace(found[0], ids=ids, domains=tuple(found))
 
 
 class ColumnGraph(nn.Module):
@@ -261,8 +287,12 @@ class AnswerGraph(nn.Module):
 
 
 def state_tensors(state: HistoryState) -> tuple[Tensor, ...]:
-    """What an encoded history is, but for its ids and its mask, which follow from them."""
-    return state.events, state.states, *state.memory
+    """What an encoded history is in each domain, but for its ids and its mask, which follow from them."""
+    return tuple(
+        tensor
+        for domain in state.domains or (state,)
+        for tensor in (domain.events, domain.states, *domain.memory)
+    )
 
 
 # Graph -> its module.

@@ -66,10 +66,13 @@ def random_rows(features: FeatureMap, seed: int = 0) -> EncodedTable:
     categorical = [ids(table, RANDOM) for table in features.categorical.values()]
     numeric = draw.normal(scale=2.0, size=(RANDOM, len(features.numeric))).astype(np.float32)
     numeric[draw.random(numeric.shape) < 0.1] = np.nan
-    lengths = draw.integers(0, features.max_length, RANDOM // SHARING, dtype=np.int32, endpoint=True)
-    lengths[:2] = 0, features.max_length
-    place = np.arange(RANDOM) // SHARING
-    windows = lengths.cumsum(dtype=np.int64)[place], lengths[place], features.max_length
+    place, sequences = np.arange(RANDOM) // SHARING, {}
+    for domain in features.by_domain():
+        lengths = draw.integers(0, domain.max_length, RANDOM // SHARING, dtype=np.int32, endpoint=True)
+        lengths[:2] = 0, domain.max_length
+        windows = lengths.cumsum(dtype=np.int64)[place], lengths[place], features.max_length
+        for name, table in domain.sequences.items():
+            sequences[name] = Histories(ids(table, lengths.sum()), *windows)
     bags, weights = {}, {}
     for name, bag in features.bags.items():
         there = np.arange(bag.length) < draw.integers(0, bag.length, (RANDOM, 1), endpoint=True)
@@ -79,7 +82,7 @@ def random_rows(features: FeatureMap, seed: int = 0) -> EncodedTable:
     return EncodedTable(
         np.stack(categorical, axis=1) if categorical else np.empty((RANDOM, 0), np.int32),
         numeric,
-        {name: Histories(ids(of, lengths.sum()), *windows) for name, of in features.sequences.items()},
+        {name: sequences[name] for name in features.sequences},
         np.empty((RANDOM, 0), np.float32),
         np.ones(RANDOM, np.float32),
         bags=bags,

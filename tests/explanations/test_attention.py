@@ -49,7 +49,7 @@ def test_the_reading_is_the_weighted_sum_of_the_events(hidden: tuple[int, ...]) 
 @pytest.mark.parametrize("name", ["mdaf", "din"])
 def test_the_weights_of_a_network_give_its_readings(name: str) -> None:
     network, data = make({"name": name}), rows()
-    weights = attention_weights(network, data)
+    (weights,) = attention_weights(network, data)
     readings = watched(network, TargetAttention, data)
     assert len(weights) == len(readings) == (2 if name == "mdaf" else 1)
     for found, ((_, events, _), reading) in zip(weights.values(), readings, strict=True):
@@ -63,14 +63,15 @@ def test_the_weights_of_a_network_give_its_readings(name: str) -> None:
 @pytest.mark.parametrize("name", ["augru", "sim_soft", "eta", "twin"])
 def test_the_weights_of_some_sum_to_one(name: str) -> None:
     data = rows()
-    (weights,) = attention_weights(make({"name": "din", "history": {"readouts": [name]}}), data).values()
+    (found,) = attention_weights(make({"name": "din", "history": {"readouts": [name]}}), data)
+    (weights,) = found.values()
     some = (data.sequences["seen_items"][:] > 0).any(axis=1)
     np.testing.assert_allclose(weights.sum(axis=1), some.astype(float), atol=1e-6)
 
 
 def test_a_network_without_attention_has_no_weights() -> None:
-    assert attention_weights(make({"name": "fm"}), rows()) == {}
-    assert attention_weights(make({"name": "mdaf"}, MAPS["no history"]), rows(MAPS["no history"])) == {}
+    assert attention_weights(make({"name": "fm"}), rows()) == ({},)
+    assert attention_weights(make({"name": "mdaf"}, MAPS["no history"]), rows(MAPS["no history"])) == ()
     assert fusion_gates(make({"name": "fm"}), rows()) == ()
 
 

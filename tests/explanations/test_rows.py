@@ -69,7 +69,7 @@ def test_a_row_is_told_with_its_values_and_events() -> None:
     found = Attributions(fields, events.sum(axis=(1, 2)), events, base, final, "ig")
     attention = {"din": generator.normal(size=(4, 3))}
     told = explain_rows(
-        found, encoded, Names(encoder), [10, 11, 12, 13], attention, lambda row, x: expit((row + 1.0) * x)
+        found, encoded, Names(encoder), [10, 11, 12, 13], [attention], lambda row, x: expit((row + 1.0) * x)
     )
     assert [one.row for one in told] == [10, 11, 12, 13]
     third = told[2]
@@ -102,7 +102,7 @@ def test_a_history_taken_as_one_is_one_step() -> None:
     encoded = encoder.encode(TABLE)
     shares = np.ones((4, 4))
     found = Attributions(shares, np.full(4, 3.0), None, np.zeros(4), np.full(4, 7.0), "shap")
-    told = explain_rows(found, encoded, Names(encoder), range(4), {}, lambda row, x: expit(x))[0]
+    told = explain_rows(found, encoded, Names(encoder), range(4), (), lambda row, x: expit(x))[0]
     assert (told.contributions[0].feature, told.contributions[0].value) == ("past events", "2 events")
     assert [event.logit for event in told.events] == [None, None]
     assert told.gap == pytest.approx(0.0)

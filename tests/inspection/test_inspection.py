@@ -366,3 +366,19 @@ def test_lists_of_other_lengths_than_the_history_are_bags_and_uneven_numbers_are
     assert [one["name"] for one in config["features"]["bags"]] == ["tags"]
     trained = ctrkit.train(tmp_path / "first.yaml", network="lr", overrides=["model.crosses=[]"]).trained
     assert [one.name for one in trained.spec.bags] == ["tags"]
+
+
+def test_other_lists_of_items_are_events_of_another_kind(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    table = log(2000)
+    items = table["seen_items"].str.extract_all(r"\d+").to_list()
+    bought = [events[: rng.integers(0, 3)] for events in items]
+    paid = [rng.integers(0, 5, len(events)).tolist() for events in bought]
+    table = table.with_columns(bought=pl.Series(bought), paid=pl.Series(paid))
+    table.write_parquet(tmp_path / "log.parquet")
+    ctrkit.inspect(tmp_path / "log.parquet", save=tmp_path / "first.yaml")
+    config = yaml.safe_load((tmp_path / "first.yaml").read_text())
+    domains = {one["name"]: one.get("domain") for one in config["features"]["sequences"]}
+    assert domains == {"seen_items": None, "bought": "bought", "paid": "bought"}
+    trained = ctrkit.train(tmp_path / "first.yaml", network="lr", overrides=["model.crosses=[]"]).trained
+    assert [len(domain) for domain in trained.spec.domains] == [1, 2]

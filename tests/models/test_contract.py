@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ctrkit.data.bins import Bins
-from ctrkit.data.feature_map import FIRST_ID, Bag, FeatureMap, VectorField
+from ctrkit.data.feature_map import FIRST_ID, Bag, Domain, FeatureMap, VectorField
 from ctrkit.models import MODELS, CtrModel, Output, build_model, network_config
 from ctrkit.nn.batches import Batch
 from tests.models.settings import SETTINGS
@@ -54,6 +54,12 @@ MAPS = {
     ),
     "one sequence, of no field": replace(
         FULL, tables={**FULL.tables, "query": 12}, sequences={"queries": "query"}, target=()
+    ),
+    "two domains": replace(
+        FULL,
+        tables={**FULL.tables, "query": 12},
+        sequences={"seen_items": "item", "queries": "query", "seen_categories": "category", "bought": "item"},
+        domains=(Domain(("seen_items", "seen_categories"), 6), Domain(("queries", "bought"), 4)),
     ),
 }
 
@@ -136,7 +142,10 @@ def make_batch(feature_map: FeatureMap, rows: int, length: int | None = None, se
     generator = torch.Generator().manual_seed(seed)
     length = feature_map.max_length if length is None else length
     ages = torch.arange(length - 1, -1, -1)
-    present = ages < (torch.arange(rows) % (length + 1))[:, None]
+    present, places = {}, torch.arange(rows)
+    for shift, domain in enumerate(feature_map.by_domain()):
+        known = (places + 3 * shift) % (min(length, domain.max_length) + 1)
+        present |= dict.fromkeys(domain.sequences, ages < known[:, None])
 
     def draw(size: int, *shape: int) -> torch.Tensor:
         return torch.randint(1, size, shape, generator=generator, dtype=torch.int32)
@@ -158,7 +167,7 @@ def make_batch(feature_map: FeatureMap, rows: int, length: int | None = None, se
     return Batch(
         torch.stack(columns, dim=1) if columns else torch.zeros(rows, 0, dtype=torch.int32),
         torch.randn(rows, len(feature_map.numeric), generator=generator),
-        {name: draw(tables[t], rows, length) * present for name, t in feature_map.sequences.items()},
+        {name: draw(tables[t], rows, length) * present[name] for name, t in feature_map.sequences.items()},
         torch.randint(0, 2, (rows, len(feature_map.tasks)), generator=generator).float(),
         torch.ones(rows),
         bags=bags,

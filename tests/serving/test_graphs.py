@@ -14,11 +14,13 @@ import ctrkit
 from ctrkit.api.export_model import _answers
 from ctrkit.cli.export_model import Format
 from ctrkit.errors import ConfigError
+from ctrkit.nn.batches import Batch
 from ctrkit.serving.bundle import Interface
 from ctrkit.serving.graphs import GRAPHS, CalibratedModel, CandidateGraph, RowGraph, UserGraph
 from ctrkit.serving.parity import SHARING, compared, random_rows
 from ctrkit.serving.sessions import SESSIONS
 from ctrkit.serving.writing import WRITERS
+from tests.models.test_contract import MAPS, make
 
 
 class InMemory:
@@ -77,6 +79,20 @@ def test_random_rows_hold_all_kinds_of_values(model: ctrkit.Model) -> None:
     assert lengths.min() == 0
     assert lengths.max() == features.max_length
     assert (lengths.reshape(-1, SHARING) == lengths[::SHARING, None]).all()
+
+
+@pytest.mark.parametrize("name", ["mdaf", "gru4rec", "onetrans", "hyformer", "lr"])
+def test_graphs_read_several_domains(name: str) -> None:
+    features = MAPS["two domains"]
+    network = make({"name": name}, features).eval()
+    graphs = InMemory(CalibratedModel(network, {}, {}))
+    rows = random_rows(features)
+    assert {len({*one.lengths.tolist()}) for one in rows.sequences.values()} != {1}
+    with torch.no_grad():
+        logits = network(Batch.of(rows, slice(0, len(rows)))).logits
+    wanted = {"click": logits[:, 0].sigmoid().numpy(), "logits": logits.numpy()}
+    parity = compared(graphs, rows, wanted, np.zeros(len(rows), dtype=np.bool_))  # type: ignore[arg-type]
+    assert parity.largest_difference < 1e-5
 
 
 def test_an_interface_without_history_has_one_graph() -> None:

@@ -181,14 +181,15 @@ def _row_table(explained: RowExplanation, task: str) -> Table:
 
 
 def _event_table(explained: RowExplanation) -> Table:
-    sequences = tuple(explained.events[0].parts)
-    poolings = tuple(explained.events[0].attention)
+    # Events of several domains have other parts and poolings.
+    sequences = tuple(dict.fromkeys(name for event in explained.events for name in event.parts))
+    poolings = tuple(dict.fromkeys(name for event in explained.events for name in event.attention))
     rows = tuple(
         (
             event.age,
             *(event.parts.get(name, "") for name in sequences),
             None if event.logit is None else Change(event.logit),
-            *(event.attention[name] for name in poolings),
+            *(event.attention.get(name) for name in poolings),
         )
         for event in explained.events
     )

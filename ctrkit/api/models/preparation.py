@@ -125,7 +125,7 @@ def prepare_rows(
     content, event = (np.empty(count, dtype=np.uint64) for _ in range(2))
     told = True
     parts = split.parts
-    with writing(folder, count) as writer:
+    with writing(folder, count, encoder.spec) as writer:
         tables = _PartWriters(spec, config.delays, folder, writer.files)
         events = encoder.event_ids(raw.events)
         for rows in raw.chunks(spec.columns, pointers=True):
