@@ -39,7 +39,8 @@ class InMemory:
         return self.run(RowGraph.name, rows)
 
     def encode(self, sequences: dict[str, Any]) -> dict[str, np.ndarray]:
-        return {**sequences, **self.run(UserGraph.name, sequences)}
+        state = self.run(UserGraph.name, sequences) if self.interface.state else {}
+        return {**sequences, **state}
 
     def score_candidates(self, static: dict[str, Any], history: dict[str, Any]) -> dict[str, np.ndarray]:
         return self.run(CandidateGraph.name, {**static, **history})
