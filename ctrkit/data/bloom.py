@@ -14,21 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans, Integers
-from ctrkit.hashing import Words, distinct
+from ctrkit.compiled import kernel
+from ctrkit.hashing import Words
 
 BITS, PLACES = 16, 11
-# Hashes that are taken in at a time.
-_AT_ONCE = 1 << 16
 
 
-def bloom_filter(hashes: Words) -> NDArray[np.uint8]:
-    """The filter of 64-bit hashes, any number of times each."""
-    every = distinct(hashes)
-    bits = np.zeros(8 * -(-max(BITS * len(every), 64) // 8), dtype=bool)
-    for first in range(0, len(every), _AT_ONCE):
-        for place in _places(every[first : first + _AT_ONCE], len(bits)):
-            bits[place] = True
-    return np.packbits(bits)
+def bloom_filter(hashes: Words, rows: Booleans | None = None) -> NDArray[np.uint8]:
+    """The filter of 64-bit hashes, any number of times each.
+
+    Args:
+        hashes: the hashes.
+        rows: which of them the filter is of; by default all.
+    """
+    # Nothing but one copy of the hashes: they may be as many as there are rows.
+    every = hashes.copy() if rows is None else hashes[rows]
+    every.sort()
+    count = int((every[1:] != every[:-1]).sum()) + bool(every.size)
+    bloom = np.zeros(-(-max(BITS * count, 64) // 8), dtype=np.uint8)
+    _fill(every, bloom)
+    return bloom
 
 
 def among(hashes: Words, bloom: NDArray[np.uint8]) -> Booleans:
@@ -37,6 +42,19 @@ def among(hashes: Words, bloom: NDArray[np.uint8]) -> Booleans:
     for place in _places(hashes, 8 * len(bloom)):
         found &= (bloom[place >> 3] >> (7 - (place & 7)).astype(np.uint8)) & 1 == 1
     return found
+
+
+@kernel("void(u8[::1], u1[::1])", "hashes: N; bloom: M")
+def _fill(hashes: Words, bloom: NDArray[np.uint8]) -> None:
+    """Set the bits of `_places`."""
+    end = np.uint64(8 * bloom.shape[0])
+    for hash_ in hashes:
+        place, step = (hash_ & np.uint64(0xFFFFFFFF)) % end, ((hash_ >> np.uint64(32)) | np.uint64(1)) % end
+        for _ in range(PLACES):
+            bloom[place >> np.uint64(3)] |= np.uint8(128) >> np.uint8(place & np.uint64(7))
+            place += step
+            if place >= end:
+                place -= end
 
 
 def _places(hashes: Words, bits: int) -> Iterator[Integers]:

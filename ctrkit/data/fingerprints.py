@@ -43,6 +43,8 @@ SEEN = 0.05
 LARGEST_CHANCE = 0.05
 # Rows that are hashed at a time: they stay in the cache of a processor.
 _AT_ONCE = 1 << 13
+# Rows of which a sample is taken at a time.
+_SAMPLED = 1 << 18
 
 
 def field_hashes(data: EncodedTable) -> Words:
@@ -166,21 +168,23 @@ def seen_by(
     Rows held out by time never share a time with training rows. So the chance share of the event key is also
     measured among the training rows themselves.
     """
-    known = np.zeros(content.size, dtype=np.bool_)
-    known[training] = True
+    trained = np.zeros(content.size, dtype=np.bool_)
+    trained[training] = True
+    known = trained
     if chosen_by is not None:
+        known = trained.copy()
         known[chosen_by] = True
-    sample = sample_of(content[training])
+    sample = sample_of(content, trained)
     # Signed in all formats of artifacts: torch, which wrote the first, has no unsigned 64-bit integers.
     state: dict[str, Any] = {"sample": sample.view(np.int64), "alike": share_seen(content[held_out], sample)}
     if not state["alike"] > LARGEST_CHANCE:
-        state["filter"] = bloom_filter(content[known])
+        state["filter"] = bloom_filter(content, known)
     if event is not None:
-        sample = sample_of(event[training])
-        chance = [_repeated(event[training]), share_seen(event[held_out], sample)]
+        sample = sample_of(event, trained)
+        chance = [_repeated(event, trained), share_seen(event[held_out], sample)]
         state["event"] = {"sample": sample.view(np.int64), "alike": float(np.nanmax(chance))}
         if not state["event"]["alike"] > LARGEST_CHANCE:
-            state["event"]["filter"] = bloom_filter(event[known])
+            state["event"]["filter"] = bloom_filter(event, known)
     return state
 
 
@@ -304,9 +308,20 @@ def sample_from(state: Mapping[str, Any]) -> Words:
     return np.ascontiguousarray(np.asarray(state["sample"])).view(np.uint64)
 
 
-def sample_of(hashes: Words, size: int = SAMPLE_SIZE) -> Words:
-    """The smallest distinct hashes, ascending: a uniform sample of the distinct rows (Broder 1997)."""
-    return distinct(hashes)[:size]
+def sample_of(hashes: Words, rows: Booleans | None = None, size: int = SAMPLE_SIZE) -> Words:
+    """The smallest distinct hashes, ascending: a uniform sample of the distinct rows (Broder 1997).
+
+    Args:
+        hashes: the hashes.
+        rows: which of them are sampled; by default all.
+        size: the largest number of hashes.
+    """
+    sample = np.empty(0, dtype=np.uint64)
+    for first in range(0, hashes.size, _SAMPLED):
+        part = slice(first, first + _SAMPLED)
+        some = hashes[part] if rows is None else hashes[part][rows[part]]
+        sample = distinct(np.append(sample, told_by(sample, some, size)))[:size]
+    return sample
 
 
 def share_seen(hashes: Words, sample: Words, size: int = SAMPLE_SIZE) -> float:
@@ -315,9 +330,10 @@ def share_seen(hashes: Words, sample: Words, size: int = SAMPLE_SIZE) -> float:
     return float(np.isin(told, sample).mean()) if told.size else float("nan")
 
 
-def _repeated(hashes: Words) -> float:
-    """The share of rows whose hash another row has too; NaN without rows."""
-    ordered = np.sort(hashes)
+def _repeated(hashes: Words, rows: Booleans) -> float:
+    """The share of some rows whose hash another of them has too; NaN without rows."""
+    ordered = hashes[rows]
+    ordered.sort()
     alike = np.zeros(ordered.size + 1, dtype=np.bool_)
     np.equal(ordered[1:], ordered[:-1], out=alike[1:-1])
     return float((alike[1:] | alike[:-1]).mean()) if ordered.size else float("nan")

@@ -43,7 +43,7 @@ def test_the_share_is_found(share: float, size: int) -> None:
     ids = np.arange(40_000)
     seen = row_hashes(table(ids[:20_000].tolist()))
     mixed = np.concatenate([ids[: int(share * 10_000)], ids[30_000 : 40_000 - int(share * 10_000)]])
-    found = share_seen(row_hashes(table(mixed.tolist())), sample_of(seen, size), size)
+    found = share_seen(row_hashes(table(mixed.tolist())), sample_of(seen, size=size), size)
     assert found == pytest.approx(share, abs=0.0 if size > 20_000 or share in (0, 1) else 0.1)
 
 
@@ -91,3 +91,11 @@ def test_rows_that_no_key_tells_apart_are_not_told() -> None:
     raw, data = pl.DataFrame({"at": np.zeros(100)}), table([3] * 100)
     state = seen_state(SPEC, raw, data, np.arange(50), np.arange(50, 100))
     assert rows_seen(state, SPEC, raw, data) is None
+
+
+def test_a_sample_holds_the_smallest_hashes_of_its_rows() -> None:
+    draw = np.random.default_rng(0)
+    hashes = draw.integers(0, 1 << 64, 600_000, dtype=np.uint64) // np.uint64(3)
+    rows = draw.random(hashes.size) < 0.3
+    np.testing.assert_array_equal(sample_of(hashes, rows), np.unique(hashes[rows])[:8192])
+    np.testing.assert_array_equal(sample_of(hashes[:50]), np.unique(hashes[:50]))
