@@ -9,6 +9,7 @@ another in a folder of their own. A page says in comments what stands there befo
     <!-- $ ctrkit train -->           a command whose output is not shown
     <!-- data: hillstrom.parquet -->  a file of real logs; where it is absent, commands that name it are left
     <!-- file: model.py -->           the indented block after it is this file
+    <!-- beside: ctrkit serve -->     a server that answers the commands after it, started anew for each
 
 Pages run side by side. Those that begin with the same commands share them, so that a model is trained once.
 A line `...` in an output stands for any lines: the pieces beside it are found again by their first and last
@@ -51,6 +52,14 @@ ABREAST = 2  # commands at a time
 TOLERANCE, LAST_DIGITS = 0.02, 2
 # Digits after a letter belong to a word: the hash 4f2cfad1e886 ends in no number.
 NUMBER = re.compile(r"(?<![a-zA-Z\d])[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
+# A command beside a server, which has the port alone and is told to stop in the end.
+BESIDE = """exec 9> ../server.lock; flock 9
+{0} > server.log 2>&1 &
+until curl -sf localhost:8000/readyz > ready.json; do
+kill -0 $! || {{ cat server.log; exit 1; }}; sleep 0.1
+done
+{1}
+kill $!; wait $!"""
 TRAIN, TRAINED = "ctrkit train", "<!-- trained: {} -->"
 
 
@@ -74,12 +83,14 @@ class Page:
 def read_page(path: Path) -> Page:
     lines = path.read_text(encoding="utf-8").splitlines()
     page = Page(path, lines, [], [])
-    at = 0
+    at, server = 0, ""
     while at < len(lines):
         line, at = lines[at], at + 1
         if comment := re.fullmatch(r"<!-- (\$|data:) (.+) -->", line):
             sign, text = comment.groups()
             page.data.append(text) if sign == "data:" else page.commands.append(Command(text))
+        elif comment := re.fullmatch(r"<!-- beside: (.+) -->", line):
+            server = comment[1]
         elif comment := re.fullmatch(r"<!-- file: (.+) -->", line):
             block = itertools.takewhile(lambda one: not one or one.startswith(INDENT), lines[at:])
             text = "\n".join(one.removeprefix(INDENT) for one in block).strip()
@@ -94,7 +105,7 @@ def read_page(path: Path) -> Page:
             ):
                 at += 1
             if not text.startswith("python benchmarks/"):
-                page.commands.append(Command(text, start, at))
+                page.commands.append(Command(BESIDE.format(server, text) if server else text, start, at))
     return page
 
 

@@ -104,6 +104,16 @@ def test_a_page_is_read_as_its_commands(tmp_path: Path) -> None:
     ]
 
 
+def test_a_command_beside_a_server_asks_it_and_ends_it(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("    $ ls\n\n<!-- beside: serve it -->\n\n    $ curl localhost:8000\n    hello\n")
+    before, beside = REFRESH["read_page"](page).commands
+    assert before.text == "ls"
+    lines = beside.text.splitlines()
+    assert lines[1] == "serve it > server.log 2>&1 &"
+    assert lines[-2:] == ["curl localhost:8000", "kill $!; wait $!"]
+
+
 def test_tables_of_figures_name_the_benchmark_that_makes_them() -> None:
     nameless, absent = [], []
     for page in PAGES:

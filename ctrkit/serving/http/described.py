@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from ctrkit.data.encoder import Encoder
-from ctrkit.data.ids import Vocabulary
 from ctrkit.schema import NumericFeature
 from ctrkit.serving.http.errors import JSON, ErrorReply, ShortError
 
@@ -109,9 +108,8 @@ def example_score(encoder: Encoder) -> dict[str, Any]:
 
 
 def _some(encoder: Encoder, table: str, most: int) -> list[str | int]:
-    """The first ids of a table: these are the most frequent ones."""
-    known = encoder.known[table]
-    values = encoder.vocabularies[table][:most] if isinstance(known, Vocabulary) else ["1"]
+    """Some ids of a table; any where it is hashed, or reads the values themselves."""
+    values = encoder.vocabularies.get(table, [])[:most] or ["1"]
     return [int(one) if one.isdecimal() and str(int(one)) == one else one for one in values]
 
 

@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
@@ -20,6 +27,8 @@ from ctrkit.data.encoder import Encoder
 from ctrkit.serving.http.window import Window
 from ctrkit.serving.scoring import Scores
 
+# Of every counter its time of birth would be told too, by a single process alone.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 # The folder in which workers share their numbers.
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 # Seconds, from a tenth of a millisecond; bins of probabilities.

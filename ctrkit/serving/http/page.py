@@ -24,7 +24,7 @@ _POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_HISTORY = "history"
+_HISTORY = "past events"
 
 
 class ExplainBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ class Attribution(msgspec.Struct):
     """What a feature does.
 
     Attributes:
-        feature: the feature; `history` stands for all sequences together.
+        feature: the feature; `past events` stands for all sequences of a domain.
         changes: task -> its probability, minus what it is without this feature.
     """
 
@@ -126,15 +126,16 @@ def routes(service: Service) -> APIRouter:
 
 
 def _left_out(encoder: Encoder, row: dict[str, Value]) -> dict[str, dict[str, Value]]:
-    """Feature -> the row without it. Sequences are aligned, and a bag has weights: they go together."""
+    """Feature -> the row without it; sequences of a domain go together, and a bag with its weights."""
     spec = encoder.spec
-    groups = {name: {name} for name in row}
-    sequences = {one.name for one in spec.sequences}
-    groups = {name: one for name, one in groups.items() if name not in {*sequences, *spec.bag_weights}}
-    groups |= {bag.name: {bag.name, bag.weights or bag.name} for bag in spec.bags if bag.name in row}
-    if sequences & {*row}:
-        groups[_HISTORY] = sequences
+    apart = {*(one.name for one in spec.listed), *spec.bag_weights}
+    groups = {name: {name} for name in row if name not in apart}
+    groups |= {bag.name: {bag.name, bag.weights or bag.name} for bag in spec.bags}
+    for domain in spec.domains:
+        called = _HISTORY if len(spec.domains) == 1 else f"{_HISTORY} of {domain[0].name}"
+        groups[called] = {one.name for one in domain}
     return {
         feature: {name: value for name, value in row.items() if name not in names}
         for feature, names in groups.items()
+        if names & {*row}
     }

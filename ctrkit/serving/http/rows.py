@@ -12,6 +12,7 @@ import polars as pl
 from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import is_unknown
+from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.errors import InputError, nearest
 from ctrkit.serving.bundle import Bundle, arrays_of
 from ctrkit.serving.http.errors import Refusal
@@ -96,6 +97,8 @@ def _missing(table: pl.DataFrame) -> dict[str, int]:
 
 def _unknown(encoder: Encoder, encoded: EncodedTable, table: pl.DataFrame) -> dict[str, int]:
     """Feature -> rows with an id that training did not know, where there are some."""
+    if isinstance(encoder, RawEncoder):  # to which all ids are new
+        return {}
     fields = encoder.spec.categorical
     found = {
         field.name: int(is_unknown(encoded.categorical[:, place]).sum()) - table[field.name].null_count()

@@ -29,11 +29,11 @@ def test_attributions_are_differences_from_rows_without_a_feature(
     found = client.post("/v1/explain", json={"row": row}).json()
     names = [one["feature"] for one in found["attributions"]]
     sequences = [one.name for one in model.spec.sequences]
-    assert {*names} == {*row} - {*sequences} | {"history"}
+    assert {*names} == {*row} - {*sequences} | {"past events"}
     changes = [abs(one["changes"]["click"]) for one in found["attributions"]]
     assert changes == sorted(changes, reverse=True)
     by_name = {one["feature"]: one["changes"] for one in found["attributions"]}
-    for left, feature in ((["device"], "device"), (["ad_price"], "ad_price"), (sequences, "history")):
+    for left, feature in ((["device"], "device"), (["ad_price"], "ad_price"), (sequences, "past events")):
         reply = client.post(
             "/invocations", json={"inputs": [{n: v for n, v in row.items() if n not in left}]}
         )
@@ -131,7 +131,7 @@ def test_a_person_sees_the_state_and_why_a_row_has_its_score(
         button.click()
         wait.until(lambda _: browser.find_element(By.ID, "answer").is_displayed())
         text = browser.find_element(By.ID, "why").text
-        assert "history" in text
+        assert "past events" in text
         assert "ad_price" in text
         price = browser.find_element(By.NAME, "ad_price")
         price.clear()
