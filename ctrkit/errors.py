@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias, TypeVar
 T = TypeVar("T")
 
 # The expected content of a file.
-FileRole: TypeAlias = Literal["table", "model", "config"]
+FileRole: TypeAlias = Literal["table", "vectors", "model", "config"]
 
 
 class TableName(str):
@@ -204,6 +204,8 @@ def missing(kind: FileRole, file: str | os.PathLike[str]) -> InputError:
         return DataError(
             "no such file", file=file, hint="Check the path, or make sample logs with `ctrkit sample-logs`"
         )
+    if kind == "vectors":
+        return DataError("no such file of vectors", file=file, hint="Correct the path `table` of the vector")
     if kind == "model":
         return ArtifactError("no such model file", file=file, hint="Train one with `ctrkit train`")
     return ConfigError("no such config file", file=file, hint="Check the path")

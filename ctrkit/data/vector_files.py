@@ -47,10 +47,10 @@ def read_vector_table(feature: VectorFeature) -> VectorTable:
 def _read_file(path: str, texts: Sequence[str | None]) -> tuple[pl.DataFrame, str | None]:
     """The file as a table; `texts` are columns that are text in a text file."""
     kind = Path(path).suffix
+    if not Path(path).is_file():
+        raise missing("vectors", path)
     if kind not in (".npz", ".safetensors"):
         return read_named(path, lambda name: name in texts)
-    if not Path(path).is_file():
-        raise missing("table", path)
     try:
         if kind == ".npz":
             with np.load(path, allow_pickle=False) as arrays:

@@ -272,8 +272,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         ("objects.npz", "the arrays of this file cannot be read"),
         ("lengths.npz", "the arrays of this file cannot be read"),
         ("bad.safetensors", "the arrays of this file cannot be read"),
-        ("none.npz", "no such file"),
-        ("none.parquet", "no such file"),
+        ("none.npz", "no such file of vectors. Correct the path `table`"),
+        ("none.parquet", "no such file of vectors. Correct the path `table`"),
     ):
         with pytest.raises(DataError, match=said) as caught:
             Encoder.fit(spec_of(looked_up(str(tmp_path / name))), table)
