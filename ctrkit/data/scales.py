@@ -113,7 +113,11 @@ def transformed(values: pl.Series, feature: NumericFeature, file: str | None) ->
     column = Column(
         feature.name, "number", "a numeric feature" if low is None else meaning, low=low, nullable=True
     )
-    numbers = check_column(values, column, file).to_numpy()
+    return transform(check_column(values, column, file).to_numpy(), feature)
+
+
+def transform(numbers: Floats, feature: NumericFeature) -> Floats:
+    """Numbers after the transform of their feature, [n]; NaN stays NaN."""
     if feature.transform == "signed_log1p":
         return np.asarray(np.copysign(np.log1p(np.abs(numbers)), numbers))
     return np.log1p(numbers) if feature.transform == "log1p" else numbers

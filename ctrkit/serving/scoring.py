@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from ctrkit.errors import InputError
-from ctrkit.serving.bundle import LOGITS, Bundle, arrays_of
-from ctrkit.serving.requests.body import ScoreBody
-from ctrkit.serving.requests.encoding import FieldError
+from ctrkit.serving.bundle import LOGITS, Bundle
+from ctrkit.serving.requests.body import ScoreBody, Value
+from ctrkit.serving.requests.encoding import RequestEncoder
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Scores:
 
 
 class RequestScorer:
-    """One loaded model.
+    """One loaded model. Used by one thread at a time.
 
     Args:
         bundle: the exported model.
@@ -51,52 +49,43 @@ class RequestScorer:
         self.name, self.version = bundle.known["name"], bundle.known["version"]
         self.tasks = bundle.encoder.spec.tasks
         self.outputs = tuple(name for name in bundle.graphs.interface.outputs if name != LOGITS)
+        self._encoder = RequestEncoder(bundle.encoder)
 
     def score(self, body: ScoreBody) -> Scores:
-        """The scores of the candidates of a request.
+        """The scores of the candidates of a request: its history is encoded once.
 
         Raises:
             FieldError: a feature is wrong.
         """
         started = time.perf_counter()
-        encoder, graphs = self.bundle.encoder, self.bundle.graphs
-        table = _table(body, encoder.spec.feature_columns)
-        try:
-            rows = arrays_of(encoder.encode(encoder.spec.typed(table, None), labels=False))
-        except InputError as error:
-            raise FieldError(f"candidates[{error.row or 0}].{error.column}", error.problem) from None
-        encoded = time.perf_counter()
-        found = graphs.score(rows)
+        columns, rows = columns_of(body)
+        request = self._encoder.encode(body.context, columns, rows)
+        stages = {"encode": time.perf_counter() - started}
+        graphs = self.bundle.graphs
+        if graphs.interface.sequences:
+            started = time.perf_counter()
+            history = graphs.encode(request.history)
+            stages["history"] = time.perf_counter() - started
+            started = time.perf_counter()
+            found = graphs.score_candidates(request.static, history)
+        else:
+            started = time.perf_counter()
+            found = graphs.score(request.static)
+        stages["score"] = time.perf_counter() - started
         return Scores(
             outputs={name: found[name].astype(np.float64) for name in self.outputs},
             version=self.version,
             name=self.name,
-            missing={column.name: count for column in table if (count := column.null_count())},
-            unknown={},
+            missing=request.missing,
+            unknown=request.unknown,
             cold=(),
-            stages={"encode": encoded - started, "score": time.perf_counter() - encoded},
+            stages=stages,
         )
 
 
-def _table(body: ScoreBody, columns: tuple[str, ...]) -> pl.DataFrame:
-    """The candidates as rows with all columns of the model."""
-    rows: list[dict[str, Any]]
-    if isinstance(body.candidates, list):
-        rows = [{**body.context, **one} for one in body.candidates]
-    else:
-        sizes = {len(cells) for cells in body.candidates.values()}
-        if len(sizes) > 1:
-            raise FieldError(f"candidates.{[*body.candidates][-1]}", "columns have different lengths")
-        cells = zip(*body.candidates.values(), strict=True)
-        rows = [{**body.context, **dict(zip(body.candidates, one, strict=True))} for one in cells]
-    for place, row in enumerate(rows):
-        for name in row:
-            if name not in columns:
-                where = "context" if name in body.context else f"candidates[{place}]"
-                raise FieldError(f"{where}.{name}", "the model reads no such feature")
-    try:
-        return pl.DataFrame(
-            {name: pl.Series(name, [row.get(name) for row in rows], strict=True) for name in columns}
-        )
-    except (TypeError, OverflowError) as error:
-        raise FieldError("candidates", "values of a feature have different types") from error
+def columns_of(body: ScoreBody) -> tuple[Mapping[str, Sequence[Value]], int]:
+    """The columns of the candidates, and their number."""
+    if isinstance(body.candidates, dict):
+        return body.candidates, max(map(len, body.candidates.values()), default=0)
+    names = dict.fromkeys(name for one in body.candidates for name in one)
+    return {name: [one.get(name) for one in body.candidates] for name in names}, len(body.candidates)

@@ -46,7 +46,7 @@ FAULTS: dict[str, tuple[dict[str, Any] | bytes, str | None]] = {
     "infinity": (b'{"candidates": [{"ad_price": 1e999}]}', None),
     "no candidates": ({"candidates": []}, "candidates"),
     "too many": ({"candidates": [{}] * 101}, "candidates"),
-    "uneven": ({"candidates": {"ad_price": [1.0], "ad_id": [1, 2]}}, "candidates.ad_id"),
+    "uneven": ({"candidates": {"ad_price": [1.0], "ad_id": [1, 2]}}, "candidates.ad_price"),
 }
 
 
