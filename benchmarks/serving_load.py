@@ -213,7 +213,8 @@ class Server:
 
 
 def ours(model: Path, port: int, folder: Path, workers: int) -> Server:
-    command = [sys.executable, "-m", "ctrkit.cli", "serve", str(model), "--port", str(port)]
+    ctrkit = Path(sys.executable).parent / "ctrkit"
+    command = [str(ctrkit), "serve", str(model), "--port", str(port)]
     return Server(
         [*command, "--workers", str(workers), "--out", str(folder / "serve")], port, "/readyz", folder
     )

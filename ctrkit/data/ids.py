@@ -118,6 +118,13 @@ class Vocabulary:
         # A missing value is in the last place.
         self._ids = np.append(places + FIRST_ID, UNKNOWN_ID).astype(np.int32)
 
+    def __len__(self) -> int:
+        return int(self._ids.size) - 1
+
+    def by_text(self) -> dict[str, int]:
+        """Every value -> its id."""
+        return dict(zip(self._type.categories.to_list(), self._ids.tolist(), strict=False))
+
     def ids(self, text: pl.Series) -> NDArray[np.int32]:
         """The id of each text, `UNKNOWN_ID` where there is none, [n]."""
         places = text.cast(self._type, strict=False).to_physical().cast(pl.Int64)

@@ -135,11 +135,17 @@ def frame(context: dict[str, Any], each: dict[str, Any], rows: int) -> pl.DataFr
     return pl.DataFrame(columns)
 
 
-@given(requests())
-def test_the_arrays_are_those_of_a_table(request: tuple[dict[str, Any], dict[str, Any], int]) -> None:
-    context, each, rows = request
+@pytest.mark.parametrize("looked_up", [0, 1 << 20])
+@given(request_=requests())
+def test_the_arrays_are_those_of_a_table(
+    looked_up: int, request_: tuple[dict[str, Any], dict[str, Any], int]
+) -> None:
+    context, each, rows = request_
     wanted = arrays_of(ENCODER.encode(frame(context, each, rows), labels=False))
-    for encoder in (RequestEncoder(ENCODER), REMEMBERING):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "_LOOKED_UP", looked_up)
+        fresh = RequestEncoder(ENCODER)
+    for encoder in (fresh, REMEMBERING):
         found = encoder.encode(context, each, rows)
         assert {*found.static, *found.history} == {*wanted} - {"labels", "weight", "groups"}
         for name, array in found.static.items():

@@ -20,14 +20,15 @@ from ctrkit.arrays import Floats
 from ctrkit.data.bags import padded
 from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import UNKNOWN_ID, is_unknown
+from ctrkit.data.ids import Vocabulary
 from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.data.scales import transform
 from ctrkit.errors import InputError, nearest
 from ctrkit.schema import BagFeature, NumericFeature, SequenceFeature, VectorFeature
 from ctrkit.serving.requests.body import Value
 
-# Values of an embedding table whose ids are remembered.
-_REMEMBERED = 1 << 16
+# Values of an embedding table whose ids are remembered, and the largest vocabulary in a dictionary.
+_REMEMBERED, _LOOKED_UP = 1 << 16, 1 << 20
 # From here on, whole numbers are rounded to floating-point numbers; and what 64 bits hold.
 _EXACT, _LOWEST, _HIGHEST = 2.0**53, -(1 << 63), (1 << 64) - 1
 
@@ -261,6 +262,9 @@ class _Ids:
         # A raw encoder must see each value again, as it forgets old ones.
         self._most = 0 if isinstance(encoder, RawEncoder) else _REMEMBERED
         self._known: dict[Value, int] = {None: UNKNOWN_ID}
+        known = encoder.known[table]
+        few = isinstance(known, Vocabulary) and len(known) <= _LOOKED_UP
+        self._of_text = known.by_text() if isinstance(known, Vocabulary) and few else {}
 
     def __call__(self, of: _Cells) -> NDArray[np.int32]:
         """The id of each cell.
@@ -275,19 +279,30 @@ class _Ids:
             row = next(row for row, cell in enumerate(of.cells) if isinstance(cell, list))
             raise of.error(row, "this is a list, and one value is due") from None
         if None in found:
-            rows = {cell: row for row, cell in reversed([*enumerate(of.cells)]) if found[row] is None}
-            texts = [_text(cell, of, row) for cell, row in rows.items()]
-            try:
-                ids = self._encoder.ids(self._table, pl.Series(texts, dtype=pl.String))
-            except InputError as error:
-                raise of.error([*rows.values()][error.row or 0], error.problem) from None
-            new = dict(zip(rows, ids.tolist(), strict=True))
+            new = self._new(of, {cell for cell, one in zip(of.cells, found, strict=True) if one is None})
             if len(known) + len(new) > self._most:
                 self._known = {None: UNKNOWN_ID}
             if len(new) < self._most:
                 self._known |= new
             found = [new[cell] if one is None else one for cell, one in zip(of.cells, found, strict=True)]
         return np.array(found, dtype=np.int32)
+
+    def _new(self, of: _Cells, values: set[Value]) -> dict[Value, int]:
+        """The ids of values that are not remembered."""
+        rows = {cell: row for row, cell in reversed([*enumerate(of.cells)]) if cell in values}
+        texts = {cell: _text(cell, of, row) for cell, row in rows.items()}
+        new = {cell: one for cell, text in texts.items() if (one := self._of_text.get(text)) is not None}
+        # Unknown ones, and known ones that are written in another way.
+        others = [cell for cell in texts if cell not in new]
+        if others:
+            try:
+                ids = self._encoder.ids(
+                    self._table, pl.Series([texts[one] for one in others], dtype=pl.String)
+                )
+            except InputError as error:
+                raise of.error(rows[others[error.row or 0]], error.problem) from None
+            new |= zip(others, ids.tolist(), strict=True)
+        return new
 
 
 def _text(cell: Value, of: _Cells, row: int) -> str:
