@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from ctrkit.serving.bundle import LOGITS, Bundle
+from ctrkit.schema.features import IMPRESSION_VALUE, VALUE
+from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.requests.body import ScoreBody, Value
 from ctrkit.serving.requests.encoding import RequestEncoder
+from ctrkit.serving.rows import columns_of_outputs, outputs_of, read_rows
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class RequestScorer:
         self.bundle = bundle
         self.name, self.version = bundle.known["name"], bundle.known["version"]
         self.tasks = bundle.encoder.spec.tasks
-        self.outputs = tuple(name for name in bundle.graphs.interface.outputs if name != LOGITS)
+        of_value = (VALUE, IMPRESSION_VALUE) if VALUE in bundle.graphs.interface.outputs else ()
+        self.outputs = (*self.tasks, *of_value)
         self._encoder = RequestEncoder(bundle.encoder)
 
     def score(self, body: ScoreBody) -> Scores:
@@ -73,7 +77,7 @@ class RequestScorer:
             found = graphs.score(request.static)
         stages["score"] = time.perf_counter() - started
         return Scores(
-            outputs={name: found[name].astype(np.float64) for name in self.outputs},
+            outputs=columns_of_outputs(self.tasks, found),
             version=self.version,
             name=self.name,
             missing=request.missing,
@@ -82,10 +86,27 @@ class RequestScorer:
             stages=stages,
         )
 
+    def score_rows(self, given: Mapping[str, pl.Series], rows: int) -> Scores:
+        """The scores of whole rows, each with its own history.
+
+        Args:
+            given: column -> its cells; a column of the model that is not given is empty in all rows.
+            rows: number of rows.
+
+        Raises:
+            DataError: a column is none of the model's, a value is wrong, or a history is too long.
+        """
+        started = time.perf_counter()
+        read = read_rows(self.bundle.encoder, given, rows)
+        encoded = time.perf_counter()
+        outputs = columns_of_outputs(self.tasks, outputs_of(self.bundle, read.arrays))
+        stages = {"encode": encoded - started, "score": time.perf_counter() - encoded}
+        return Scores(outputs, self.version, self.name, read.missing, read.unknown, (), stages)
+
 
 def columns_of(body: ScoreBody) -> tuple[Mapping[str, Sequence[Value]], int]:
     """The columns of the candidates, and their number."""
     if isinstance(body.candidates, dict):
-        return body.candidates, max(map(len, body.candidates.values()), default=0)
+        return body.candidates, body.rows
     names = dict.fromkeys(name for one in body.candidates for name in one)
-    return {name: [one.get(name) for one in body.candidates] for name in names}, len(body.candidates)
+    return {name: [one.get(name) for one in body.candidates] for name in names}, body.rows

@@ -75,11 +75,11 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
 
     @classmethod
-    def of_input(cls, error: InputError, path: str | None = None) -> Refusal:
+    def of_input(cls, error: InputError) -> Refusal:
         """A body with an impossible value, by the error that found it. Names of files stay here."""
         row = "" if error.row is None else f"[{error.row}]"
         place = None if error.column is None else f"{error.column}{row}"
-        return cls(422, error.problem, path=path or place or error.argument, hint=error.hint)
+        return cls(422, error.problem, path=place or error.argument, hint=error.hint)
 
     @classmethod
     def of_decoding(cls, error: msgspec.MsgspecError | UnicodeDecodeError) -> Refusal:

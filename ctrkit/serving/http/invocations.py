@@ -18,7 +18,6 @@ from starlette.responses import Response
 
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import JSON, Refusal
-from ctrkit.serving.http.rows import score_rows
 from ctrkit.serving.http.service import Service
 
 CSV = "text/csv"
@@ -89,10 +88,8 @@ def routes(service: Service) -> APIRouter:
 
         def work(raw: bytes) -> object:
             columns, rows = _of_csv(raw) if kind == CSV else _columns(service.decoded(Invocation, raw))
-            service.need_rows(rows, "rows")
             scorer = service.models.scorer_for(None)
-            scores = score_rows(scorer, columns, rows)
-            service.metrics.scored(scores, scorer.bundle.encoder)
+            scores = service.score_rows(scorer, columns, rows)
             values = zip(*(column.tolist() for column in scores.outputs.values()), strict=True)
             return Predictions([dict(zip(scores.outputs, row, strict=True)) for row in values])
 

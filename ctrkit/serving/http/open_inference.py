@@ -22,7 +22,6 @@ from ctrkit.errors import nearest
 from ctrkit.schema import FeatureSpec
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import JSON, NotReady, Refusal
-from ctrkit.serving.http.rows import score_rows
 from ctrkit.serving.http.service import Service
 from ctrkit.serving.http.tensors import SIZE, TEXT, Tensor, cells_of
 from ctrkit.serving.scoring import RequestScorer
@@ -140,9 +139,7 @@ def routes(service: Service) -> APIRouter:
             head, binary = _split(raw, length)
             body = service.decoded(InferBody, head)
             columns, rows = _columns(body, binary)
-            service.need_rows(rows, "inputs")
-            scores = score_rows(scorer, columns, rows)
-            service.metrics.scored(scores, scorer.bundle.encoder)
+            scores = service.score_rows(scorer, columns, rows)
             with service.metrics.stage("reply"):
                 return _reply(body, scorer, scores.outputs)
 

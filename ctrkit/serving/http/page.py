@@ -14,7 +14,6 @@ from starlette.responses import HTMLResponse, Response
 from ctrkit.data.encoder import Encoder
 from ctrkit.serving.http.described import GUARDED, READ, described, example_row
 from ctrkit.serving.http.errors import JSON, Refusal
-from ctrkit.serving.http.rows import score_rows
 from ctrkit.serving.http.service import Service
 from ctrkit.serving.http.state import State, state_of
 from ctrkit.serving.requests.body import Value
@@ -107,7 +106,7 @@ def routes(service: Service) -> APIRouter:
             columns = {name: pl.Series(name, [one.get(name) for one in rows]) for name in row}
         except (TypeError, OverflowError, pl.exceptions.PolarsError):
             raise Refusal(422, "the values of a list have different types", path="row") from None
-        outputs = score_rows(scorer, columns, len(rows)).outputs
+        outputs = service.score_rows(scorer, columns, len(rows), counted=False).outputs
         found = [
             Attribution(name, {task: float(p[0] - p[1 + place]) for task, p in outputs.items()})
             for place, name in enumerate(without)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+import polars as pl
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -133,30 +134,46 @@ class Service:
         Raises:
             Refusal: 422, a candidate is faulty or their number is not allowed; 503, no model is loaded.
         """
-        self.need_rows(rows_of(body), "candidates")
+        self._need(body.rows, "candidates")
         scorer = self.models.scorer_for(body.user)
         try:
             scores = scorer.score(body)
         except FieldError as error:
             raise Refusal(422, error.message, path=error.path) from None
-        except InputError as error:
-            raise Refusal.of_input(error) from None
         self.metrics.scored(scores, scorer.bundle.encoder)
         return scores
 
-    def need_rows(self, rows: int, path: str) -> None:
-        """Check the number of candidates, or rows, of a request.
+    def score_rows(
+        self, scorer: RequestScorer, columns: Mapping[str, pl.Series], rows: int, *, counted: bool = True
+    ) -> Scores:
+        """The scores of whole rows.
+
+        Args:
+            scorer: the model.
+            columns: column -> its cells.
+            rows: their number.
+            counted: whether the metrics count them.
 
         Raises:
-            Refusal: 422, there are none or too many.
+            Refusal: 422, a cell is faulty or the number of rows is not allowed.
         """
+        self._need(rows, "rows")
+        try:
+            scores = scorer.score_rows(columns, rows)
+        except InputError as error:
+            raise Refusal.of_input(error) from None
+        if counted:
+            self.metrics.scored(scores, scorer.bundle.encoder)
+        return scores
+
+    def _need(self, rows: int, what: str) -> None:
         if not rows:
-            raise Refusal(422, "there are no candidates", path=path, hint="Give at least one")
+            raise Refusal(422, f"there are no {what}", path=what, hint="Give at least one")
         if rows > self.config.max_candidates:
             raise Refusal(
                 422,
-                f"there are {rows:,} candidates, and {self.config.max_candidates:,} are allowed",
-                path=path,
+                f"there are {rows:,} {what}, and {self.config.max_candidates:,} are allowed",
+                path=what,
                 hint="Ask in several requests",
             )
 
@@ -205,13 +222,6 @@ def open_service(config: ServeConfig, model: Path) -> Service:
     scorer.score(msgspec.convert(example_score(scorer.bundle.encoder), ScoreBody))
     models = SingleModel(scorer)
     return Service(config, models, Lane(config.waiting, config.time_limit), Metrics(config.window), tokens)
-
-
-def rows_of(body: ScoreBody) -> int:
-    """The number of candidates of a request."""
-    if isinstance(body.candidates, list):
-        return len(body.candidates)
-    return max((len(column) for column in body.candidates.values()), default=0)
 
 
 def described(scorer: RequestScorer) -> dict[str, Any]:

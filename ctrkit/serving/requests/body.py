@@ -22,3 +22,10 @@ class ScoreBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     context: dict[str, Value] = {}
     user: str | None = None
     request_id: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """The number of candidates."""
+        if isinstance(self.candidates, list):
+            return len(self.candidates)
+        return max((len(column) for column in self.candidates.values()), default=0)

@@ -37,6 +37,7 @@ def test_requests_scores_and_drift_are_counted(
     version = bundle.known["version"]
     for candidate in body["candidates"][:2]:
         candidate.pop("ad_price")
+    body["candidates"][0]["device"] = "toaster"
     with running(service) as client:
         scores = client.post("/v1/score", json=body).json()["scores"]
         assert client.post("/v1/score", json={}).status_code == 422
@@ -54,6 +55,7 @@ def test_requests_scores_and_drift_are_counted(
     assert found["ctrkit_probability_count", "click"] == 8
     assert found["ctrkit_probability_sum", "click"] == pytest.approx(sum(scores["click"]))
     assert found["ctrkit_missing_rows_total", "ad_price"] == 2
+    assert found["ctrkit_unknown_rows_total", "device"] == 1
     usual = bundle.encoder.usual_missing.get("ad_price", 0.0)
     assert found["ctrkit_drift", "ad_price", "missing", version] == pytest.approx(2 / 8 - usual)
     assert found["ctrkit_pcoc", "click", version] == pytest.approx(0.5)

@@ -109,7 +109,7 @@ def one(**changes: Any) -> dict[str, Any]:
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "no inputs": ({}, "inputs"),
-    "none": ({"inputs": []}, "inputs: there are no"),
+    "none": ({"inputs": []}, "rows: there are no rows"),
     "unknown": (one(), "x: the model reads"),
     "type": (one(datatype="FP31"), "inputs[0].datatype"),
     "shape": (one(shape=[1, 1, 1]), "inputs[0].shape"),

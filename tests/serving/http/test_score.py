@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,6 +16,10 @@ import pytest
 
 import ctrkit
 from ctrkit.serving.bundle import Bundle
+from ctrkit.serving.http.config import ServeConfig
+from ctrkit.serving.http.logs import JsonLines
+from ctrkit.serving.requests.body import ScoreBody
+from ctrkit.serving.scoring import Scores
 from tests.serving.http.conftest import asked, running, service_of
 
 
@@ -46,7 +55,10 @@ FAULTS: dict[str, tuple[dict[str, Any] | bytes, str | None]] = {
     "infinity": (b'{"candidates": [{"ad_price": 1e999}]}', None),
     "no candidates": ({"candidates": []}, "candidates"),
     "too many": ({"candidates": [{}] * 101}, "candidates"),
-    "uneven": ({"candidates": {"ad_price": [1.0], "ad_id": [1, 2]}}, "candidates.ad_price"),
+    "long history": ({"candidates": [{}], "context": {"history_ads": [1] * 99}}, "context.history_ads"),
+    "in a column": ({"candidates": {"ad_price": [1.0, "cheap"]}}, "candidates.ad_price"),
+    "context": ({"candidates": [{}], "context": {"ad_price": "cheap"}}, "context.ad_price"),
+    "uneven": ({"candidates": {"ad_price": [1.0, 2.0], "ad_id": [1]}}, "candidates.ad_id"),
 }
 
 
@@ -80,14 +92,53 @@ def test_without_a_model_nothing_is_scored(bundle: Bundle) -> None:
         assert client.get("/healthz").status_code == 200
 
 
-def test_a_fault_of_ours_shows_nothing(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_of_ours_shows_nothing_and_is_logged_without_its_message(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
     service = service_of(bundle)
 
     def broken(user: str | None) -> Any:
         raise ValueError("user 17 of /etc/passwd")
 
     service.models.scorer_for = broken  # type: ignore[method-assign]
-    with running(service) as client:
-        reply = client.post("/v1/score", json={"candidates": [{}]})
+    with running(service) as client, caplog.at_level("INFO", "ctrkit.serving"):
+        reply = client.post("/v1/score?user=17", json={"candidates": [{}], "user": "17"})
     assert reply.status_code == 500
     assert reply.json() == {"error": {"message": "the request failed", "path": None, "hint": None}}
+    lines = [json.loads(JsonLines().format(one)) for one in caplog.records if one.name == "ctrkit.serving"]
+    failed, request = lines[-2:]
+    assert failed["error"] == "ValueError"
+    assert any("test_score.py" in place for place in failed["places"])
+    assert request["status"] == 500
+    assert "passwd" not in json.dumps(lines)
+
+
+def test_a_slow_body_is_refused_and_other_callers_are_answered(bundle: Bundle) -> None:
+    with (
+        running(service_of(bundle, ServeConfig(body_limit=0.2))) as client,
+        socket.create_connection((client.base_url.host, client.base_url.port), timeout=5) as slow,
+    ):
+        slow.sendall(b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert client.post("/v1/score", json={"candidates": [{}]}).status_code == 200
+        assert slow.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+def test_more_requests_than_may_wait_are_told_to_come_again(bundle: Bundle) -> None:
+    service, gate = service_of(bundle, ServeConfig(waiting=1, time_limit=30)), threading.Event()
+    score = service.models.scorer_for(None).score
+
+    def slow(body: ScoreBody) -> Scores:
+        gate.wait()
+        return score(body)
+
+    service.models.scorer_for(None).score = slow  # type: ignore[method-assign]
+    with running(service) as client, ThreadPoolExecutor(2) as others:
+        asked = [others.submit(client.post, "/v1/score", json={"candidates": [{}]}) for _ in range(2)]
+        while service.lane.inside < 2:
+            time.sleep(0.001)
+        refused = client.post("/v1/score", json={"candidates": [{}]})
+        assert client.get("/healthz").status_code == 200
+        gate.set()
+        assert [one.result().status_code for one in asked] == [200, 200]
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
