@@ -56,7 +56,7 @@ FAULTS: dict[str, tuple[dict[str, Any] | bytes, str | None]] = {
     "no candidates": ({"candidates": []}, "candidates"),
     "too many": ({"candidates": [{}] * 101}, "candidates"),
     "long history": ({"candidates": [{}], "context": {"history_ads": [1] * 99}}, "context.history_ads"),
-    "in a column": ({"candidates": {"ad_price": [1.0, "cheap"]}}, "candidates.ad_price"),
+    "in a column": ({"candidates": {"ad_price": [1.0, "cheap"]}}, "candidates[1].ad_price"),
     "context": ({"candidates": [{}], "context": {"ad_price": "cheap"}}, "context.ad_price"),
     "uneven": ({"candidates": {"ad_price": [1.0, 2.0], "ad_id": [1]}}, "candidates.ad_id"),
 }
