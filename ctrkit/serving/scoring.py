@@ -29,6 +29,7 @@ class Scores:
         unknown: feature -> number of rows with an id that training did not know.
         cold: keys that the online store did not know, such as `user`.
         stages: stage -> seconds.
+        numbers: the scaled numbers of the rows, [K, N], NaN where one is missing; None without numbers.
     """
 
     outputs: dict[str, NDArray[np.float64]]
@@ -38,6 +39,7 @@ class Scores:
     unknown: dict[str, int]
     cold: tuple[str, ...]
     stages: dict[str, float]
+    numbers: NDArray[np.float32] | None = None
 
 
 class RequestScorer:
@@ -84,6 +86,7 @@ class RequestScorer:
             unknown=request.unknown,
             cold=(),
             stages=stages,
+            numbers=request.static.get("numeric"),
         )
 
     def score_rows(self, given: Mapping[str, pl.Series], rows: int) -> Scores:
@@ -101,7 +104,16 @@ class RequestScorer:
         encoded = time.perf_counter()
         outputs = columns_of_outputs(self.tasks, outputs_of(self.bundle, read.arrays))
         stages = {"encode": encoded - started, "score": time.perf_counter() - encoded}
-        return Scores(outputs, self.version, self.name, read.missing, read.unknown, (), stages)
+        return Scores(
+            outputs=outputs,
+            version=self.version,
+            name=self.name,
+            missing=read.missing,
+            unknown=read.unknown,
+            cold=(),
+            stages=stages,
+            numbers=read.arrays.get("numeric"),
+        )
 
 
 def columns_of(body: ScoreBody) -> tuple[Mapping[str, Sequence[Value]], int]:

@@ -24,6 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from ctrkit.data.encoder import Encoder
+from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.serving.http.window import Window
 from ctrkit.serving.scoring import Scores
 
@@ -100,12 +101,14 @@ class Metrics:
                 ("rows", "Rows of the window.", ("version",)),
                 ("missing", "Rows of the window where a feature was absent.", of_feature),
                 ("unknown", "Rows of the window with an unknown id.", of_feature),
+                ("numbers", "Rows of the window with a number.", of_feature),
+                ("shift", "Sum of their scaled numbers, minus the mean of training.", of_feature),
                 ("predicted", "Sum of the predictions of the window whose outcome is known.", of_task),
                 ("observed", "Sum of the outcomes of the window.", of_task),
             )
         }
         self._told: set[_Sum] = set()
-        self._tasks: dict[str, tuple[str, ...]] = {}
+        self._usual: dict[str, dict[tuple[str, str], float]] = {}
 
     def _gauge(self, name: str, told: str, labels: tuple[str, ...], mode: Any) -> Gauge:
         return Gauge(name, told, labels, registry=self.registry, multiprocess_mode=mode)
@@ -135,27 +138,35 @@ class Metrics:
             scores: the scores.
             encoder: the encoder of their model, which knows the usual shares.
         """
-        if scores.version not in self._tasks:
-            self._tasks[scores.version] = encoder.spec.tasks
-            self.models.labels(scores.name, scores.version).set(1)
-            for kind, shares in (("missing", encoder.usual_missing), ("unknown", encoder.usual_unknown)):
-                for feature, share in shares.items():
-                    self.usual.labels(scores.version, feature, kind).set(share)
+        version = scores.version
+        if version not in self._usual:
+            self._usual[version] = _usual(encoder)
+            self.models.labels(scores.name, version).set(1)
+            for one, share in self._usual[version].items():
+                self.usual.labels(version, *one).set(share)
         for stage, seconds in scores.stages.items():
             self.stages.labels(stage).observe(seconds)
-        tasks = self._tasks[scores.version]
-        for task in tasks:
+        for task in encoder.spec.tasks:
             _observe(self.probabilities.labels(task), scores.outputs[task])
         rows = next(iter(scores.outputs.values())).size
-        self.rows.labels(scores.name, scores.version).inc(rows)
-        sums = {_Sum("rows", scores.version): float(rows)}
-        for name, counter, found in (
+        self.rows.labels(scores.name, version).inc(rows)
+        sums = {_Sum("rows", version): float(rows)}
+        sums |= {_Sum(kind, version, feature): 0.0 for feature, kind in self._usual[version]}
+        for kind, counter, found in (
             ("missing", self.missing, scores.missing),
             ("unknown", self.unknown, scores.unknown),
         ):
             for feature, count in found.items():
                 counter.labels(feature).inc(count)
-                sums[_Sum(name, scores.version, feature)] = float(count)
+                if kind == "missing" or (feature, kind) in self._usual[version]:
+                    sums[_Sum(kind, version, feature)] = float(count)
+        if scores.numbers is not None and not isinstance(encoder, RawEncoder):
+            counts = (~np.isnan(scores.numbers)).sum(axis=0)
+            centres = np.array([encoder.scales[one.name].centre for one in encoder.spec.numeric])
+            shifts = np.nansum(scores.numbers, axis=0, dtype=np.float64) - counts * centres
+            for place, number in enumerate(encoder.spec.numeric):
+                sums[_Sum("numbers", version, number.name)] = float(counts[place])
+                sums[_Sum("shift", version, number.name)] = float(shifts[place])
         for key in scores.cold:
             self.cold.labels(key).inc()
         self._window.add(sums)
@@ -213,6 +224,17 @@ class _Families(CollectorRegistry):
         yield from self._families
 
 
+def _usual(encoder: Encoder) -> dict[tuple[str, str], float]:
+    """(Feature, kind) -> the share of rows with a missing or an unknown value in training.
+
+    Of lists the encoder knows the share of unknown ids, and not that of rows with one.
+    """
+    lists = {one.name for one in encoder.spec.listed}
+    found = {(feature, "missing"): share for feature, share in encoder.usual_missing.items()}
+    unknown = encoder.usual_unknown.items()
+    return found | {(feature, "unknown"): share for feature, share in unknown if feature not in lists}
+
+
 def _observe(histogram: Any, values: NDArray[np.float64]) -> None:
     """Count many values at once, as `observe` would one by one, which takes longer than to score them."""
     bounds = np.array(histogram._upper_bounds)
@@ -238,14 +260,17 @@ def _ratios(families: list[Metric]) -> Iterator[Metric]:
     )
     drift = GaugeMetricFamily(
         "ctrkit_drift",
-        "Share of rows of the window with a missing or unknown value, minus that of training.",
+        "Of the window, beyond training: share of rows with a missing or unknown value; mean of the numbers, "
+        "in units of their scale.",
         labels=("version", "feature", "kind"),
     )
     for (name, *labels), value in sums.items():
-        if name == "window_observed" and value:
-            pcoc.add_metric(labels, sums["window_predicted", *labels] / value)
         kind = name.removeprefix("window_")
-        if kind in ("missing", "unknown") and (rows := sums["window_rows", labels[0]]):
+        if kind == "observed" and value:
+            pcoc.add_metric(labels, sums["window_predicted", *labels] / value)
+        elif kind == "shift" and (numbers := sums["window_numbers", *labels]):
+            drift.add_metric((*labels, "mean"), value / numbers)
+        elif kind in ("missing", "unknown") and (rows := sums["window_rows", labels[0]]):
             usual = sums.get(("usual_share", *labels, kind), 0.0)
             drift.add_metric((*labels, kind), value / rows - usual)
     return iter((pcoc, drift))

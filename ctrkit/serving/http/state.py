@@ -58,9 +58,10 @@ class Drift(msgspec.Struct):
 
     Attributes:
         feature: the feature.
-        kind: "missing" or "unknown".
+        kind: "missing" or "unknown", for the share of such rows, or "mean", for that of the numbers, in units
+            of their scale.
         version: version of the model.
-        difference: share of such rows of the window, minus that of training.
+        difference: that of the window, minus that of training.
     """
 
     feature: str

@@ -58,6 +58,12 @@ def test_requests_scores_and_drift_are_counted(
     assert found["ctrkit_unknown_rows_total", "device"] == 1
     usual = bundle.encoder.usual_missing.get("ad_price", 0.0)
     assert found["ctrkit_drift", "ad_price", "missing", version] == pytest.approx(2 / 8 - usual)
+    assert found["ctrkit_drift", "device", "unknown", version] > 0
+    prices = bundle.encoder.encode(rows.head(8)[2:], labels=False).numeric
+    place = [one.name for one in bundle.encoder.spec.numeric].index("ad_price")
+    assert found["ctrkit_drift", "ad_price", "mean", version] == pytest.approx(
+        prices[:, place].mean(), abs=1e-6
+    )
     assert found["ctrkit_pcoc", "click", version] == pytest.approx(0.5)
 
 
