@@ -41,7 +41,7 @@ class Attribution(msgspec.Struct):
 
     Attributes:
         feature: the feature; `past events` stands for all sequences of a domain.
-        changes: task -> its probability, minus what it is without this feature.
+        changes: task -> its probability, minus what it is without this feature, to 1e-6: less is rounding.
     """
 
     feature: str
@@ -108,7 +108,7 @@ def routes(service: Service) -> APIRouter:
             raise Refusal(422, "the values of a list have different types", path="row") from None
         outputs = service.score_rows(scorer, columns, len(rows), counted=False).outputs
         found = [
-            Attribution(name, {task: float(p[0] - p[1 + place]) for task, p in outputs.items()})
+            Attribution(name, {task: round(float(p[0] - p[1 + place]), 6) for task, p in outputs.items()})
             for place, name in enumerate(without)
         ]
         found.sort(key=lambda one: -abs(one.changes[scorer.tasks[0]]))

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from ctrkit.errors import InputError
 from ctrkit.serving.bundle import open_bundle
 from ctrkit.serving.http.config import ServeConfig
-from ctrkit.serving.http.described import example_score
+from ctrkit.serving.http.described import example_row, example_score
 from ctrkit.serving.http.errors import JSON, NotReady, Refusal
 from ctrkit.serving.http.lane import Lane
 from ctrkit.serving.http.metrics import Metrics
@@ -218,8 +218,10 @@ def open_service(config: ServeConfig, model: Path) -> Service:
     """
     tokens = Tokens() if config.tokens is None else Tokens.read(config.tokens)
     scorer = RequestScorer(open_bundle(model, config.threads))
-    # The first call loads what later ones need, which takes longer than a request may.
-    scorer.score(msgspec.convert(example_score(scorer.bundle.encoder), ScoreBody))
+    # The first calls load what later ones need, which takes longer than a request may.
+    encoder = scorer.bundle.encoder
+    scorer.score(msgspec.convert(example_score(encoder), ScoreBody))
+    scorer.score_rows({name: pl.Series([value]) for name, value in example_row(encoder).items()}, 1)
     models = SingleModel(scorer)
     return Service(config, models, Lane(config.waiting, config.time_limit), Metrics(config.window), tokens)
 
