@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging.config
 import multiprocessing
 import os
 import time
@@ -17,6 +18,7 @@ from ctrkit.config import ConfigLike, settings_of
 from ctrkit.errors import missing
 from ctrkit.reports import Report, Table
 from ctrkit.serving.http.config import ServeConfig
+from ctrkit.serving.http.logs import LOGGER, SETTINGS
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,6 +78,8 @@ def serve(
         raise missing("model", path)
     folder = path if path.is_dir() else Path(out) / "export"
     if folder is not path:
+        logging.config.dictConfig(SETTINGS)
+        LOGGER.info("exporting", extra={"fields": {"into": os.fspath(folder)}})
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
             apart.submit(_export, path, folder).result()
     started = time.monotonic()

@@ -279,6 +279,8 @@ def _ratios(families: list[Metric]) -> Iterator[Metric]:
 def _forget_dead(folder: Path) -> None:
     """Leave out the gauges of workers that have ended."""
     for file in folder.glob("gauge_live*_*.db"):
-        process = file.stem.rpartition("_")[2]
-        if not Path("/proc", process).exists():
-            mark_process_dead(int(process), str(folder))  # type: ignore[no-untyped-call]
+        process = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(process, 0)  # sends nothing
+        except ProcessLookupError:
+            mark_process_dead(process, str(folder))  # type: ignore[no-untyped-call]

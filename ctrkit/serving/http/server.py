@@ -6,14 +6,16 @@ import math
 import os
 import signal
 import socket
+import ssl
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from ctrkit.errors import ConfigError, RunError, reason
@@ -39,28 +41,26 @@ def run(config: ServeConfig, model: Path) -> str:
         ConfigError: a setting, a file of tokens or a certificate is wrong.
         RunError: the address is in use.
     """
-    open_service(config, model).close()  # what is wrong with it is told here, before workers are started
+    _check_certificate(config)
     with _listening(config) as listening, _numbers_shared(config.workers), _told_to_stop():
-        try:
-            settings = _uvicorn(config, model)
-        except OSError as error:
-            raise ConfigError(
-                f"the certificate or its key cannot be used ({reason(error)})", file=config.certificate
-            ) from error
         scheme = "http" if config.certificate is None else "https"
         address = f"{scheme}://{config.host}:{listening.getsockname()[1]}"
-        LOGGER.info("serving", extra={"fields": {"address": address, "workers": config.workers}})
-        if config.workers > 1:
-            Multiprocess(settings, [listening]).run()
+        if config.workers == 1:
+            server = uvicorn.Server(_settings(config, opened_app(config, model)))
+            start: Callable[[], None] = partial(server.run, [listening])
         else:
-            uvicorn.Server(settings).run([listening])
+            # What is wrong with the model is told here: workers that cannot start would be replaced for ever.
+            open_service(config, model).close()
+            start = Multiprocess(_settings(config, partial(opened_app, config, model)), [listening]).run
+        LOGGER.info("serving", extra={"fields": {"address": address, "workers": config.workers}})
+        start()
     return address
 
 
-def _uvicorn(config: ServeConfig, model: Path) -> uvicorn.Config:
-    settings = uvicorn.Config(
-        partial(opened_app, config, model),
-        factory=True,
+def _settings(config: ServeConfig, app: FastAPI | Callable[[], FastAPI]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=not isinstance(app, FastAPI),
         workers=config.workers,
         lifespan="on",
         log_config=SETTINGS,
@@ -70,9 +70,18 @@ def _uvicorn(config: ServeConfig, model: Path) -> uvicorn.Config:
         ssl_certfile=config.certificate,
         ssl_keyfile=config.key,
     )
-    if config.workers == 1:
-        settings.load()
-    return settings
+
+
+def _check_certificate(config: ServeConfig) -> None:
+    if config.certificate is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                config.certificate, config.key
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"the certificate or its key cannot be used ({reason(error)})", file=config.certificate
+            ) from error
 
 
 @contextmanager

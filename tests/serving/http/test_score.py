@@ -18,6 +18,7 @@ import ctrkit
 from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.logs import JsonLines
+from ctrkit.serving.http.service import Service
 from ctrkit.serving.requests.body import ScoreBody
 from ctrkit.serving.scoring import Scores
 from tests.serving.http.conftest import asked, running, service_of
@@ -53,6 +54,11 @@ FAULTS: dict[str, tuple[dict[str, Any] | bytes, str | None]] = {
     "no text": (b"\xff\xfe", None),
     "NaN": (b'{"candidates": [{"ad_price": NaN}]}', None),
     "infinity": (b'{"candidates": [{"ad_price": 1e999}]}', None),
+    "id beyond range": ({"candidates": [{"ad_id": 10**30}]}, "candidates[0].ad_id"),
+    "list": ({"candidates": [{"ad_id": [1]}]}, "candidates[0].ad_id"),
+    "no list": ({"candidates": [{}], "context": {"history_ads": 3}}, "context.history_ads"),
+    "history of a candidate": ({"candidates": [{"history_ads": [3]}]}, "candidates[0].history_ads"),
+    "in both": ({"candidates": [{"ad_id": 1}], "context": {"ad_id": 1}}, "context.ad_id"),
     "no candidates": ({"candidates": []}, "candidates"),
     "too many": ({"candidates": [{}] * 101}, "candidates"),
     "long history": ({"candidates": [{}], "context": {"history_ads": [1] * 99}}, "context.history_ads"),
@@ -123,15 +129,22 @@ def test_a_slow_body_is_refused_and_other_callers_are_answered(bundle: Bundle) -
         assert slow.recv(1000).startswith(b"HTTP/1.1 408")
 
 
-def test_more_requests_than_may_wait_are_told_to_come_again(bundle: Bundle) -> None:
-    service, gate = service_of(bundle, ServeConfig(waiting=1, time_limit=30)), threading.Event()
-    score = service.models.scorer_for(None).score
+def gated(service: Service) -> threading.Event:
+    """Requests of this service wait until the event is set."""
+    gate, scorer = threading.Event(), service.models.scorer_for(None)
+    score = scorer.score
 
     def slow(body: ScoreBody) -> Scores:
         gate.wait()
         return score(body)
 
-    service.models.scorer_for(None).score = slow  # type: ignore[method-assign]
+    scorer.score = slow  # type: ignore[method-assign]
+    return gate
+
+
+def test_more_requests_than_may_wait_are_told_to_come_again(bundle: Bundle) -> None:
+    service = service_of(bundle, ServeConfig(waiting=1, time_limit=30))
+    gate = gated(service)
     with running(service) as client, ThreadPoolExecutor(2) as others:
         asked = [others.submit(client.post, "/v1/score", json={"candidates": [{}]}) for _ in range(2)]
         while service.lane.inside < 2:
@@ -142,3 +155,15 @@ def test_more_requests_than_may_wait_are_told_to_come_again(bundle: Bundle) -> N
         assert [one.result().status_code for one in asked] == [200, 200]
     assert refused.status_code == 503
     assert refused.headers["retry-after"] == "1"
+
+
+def test_requests_end_before_the_server_does(bundle: Bundle) -> None:
+    service = service_of(bundle, ServeConfig(time_limit=30))
+    gate = gated(service)
+    with ThreadPoolExecutor(1) as other:
+        with running(service) as client:
+            asked = other.submit(httpx.post, f"{client.base_url}/v1/score", json={"candidates": [{}]})
+            while not service.lane.inside:
+                time.sleep(0.001)
+            threading.Timer(0.1, gate.set).start()
+        assert asked.result().status_code == 200
