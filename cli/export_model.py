@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,14 @@ from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
+
+
+class Quantisation(StrEnum):
+    """What gets fewer bits."""
+
+    int8_embeddings = "int8-embeddings"
+    int8_linear = "int8-linear"
+    bf16 = "bf16"
 
 
 class Format(StrEnum):
@@ -30,7 +38,16 @@ def export_model(
     data: Annotated[
         Path | None, typer.Option(help="Table with real rows to compare on; by default the training table.")
     ] = None,
+    quantise: Annotated[
+        list[Quantisation] | None,
+        typer.Option(help="Fewer bits, unless held-out rows show that this costs too much; repeatable."),
+    ] = None,
+    low_rank: Annotated[
+        int | None, typer.Option(help="Rank of the matrices of cross layers, under the same condition.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the exported model.")] = Path("export"),
+    config: common.ConfigFile = None,
+    overrides: common.Overrides = None,
     json: common.Json = False,
     quiet: common.Quiet = False,
     debug: common.Debug = False,
@@ -40,7 +57,19 @@ def export_model(
     def work(progress: OnStep) -> Result:
         import ctrkit
 
-        return ctrkit.export_model(model, format=format.value, out=out, data=data, on_step=progress)
+        given: dict[str, Any] = {"quantise": [one.value for one in quantise]} if quantise else {}
+        if low_rank is not None:
+            given["low_rank"] = low_rank
+        return ctrkit.export_model(
+            model,
+            format=format.value,
+            out=out,
+            data=data,
+            config=config,
+            overrides=overrides or (),
+            on_step=progress,
+            **given,
+        )
 
     tables = () if data is None else (data,)
-    common.execute(common.Output(json, quiet, debug), work, tables=tables, models=(model,))
+    common.execute(common.Output(json, quiet, debug), work, tables=tables, models=(model,), config=config)

@@ -30,7 +30,7 @@ WINGS = {
 # Of the room of commands: what all share, then its wings; every other file is a command.
 BEFORE_COMMANDS = (
     "results", "sample_logs", "run_folder", "keywords", "log_columns", "models", "scores", "policies",
-    "bidding", "calibration", "evaluation", "explanation",
+    "bidding", "calibration", "evaluation", "explanation", "reductions",
 )  # fmt: skip
 # Commands that are a step of another command.
 STEPS = {

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.model import Model, load
+from ctrkit.api.reductions.reducing import reduced_model
+from ctrkit.api.reductions.report import ExportConfig, ReductionReport
 from ctrkit.api.results import Result
 from ctrkit.artifact import versions
+from ctrkit.config import ConfigLike, settings_of
 from ctrkit.data.encoded import EncodedTable
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report, Table
@@ -21,7 +26,10 @@ from ctrkit.tables import TableLike, read_chunks
 if TYPE_CHECKING:
     from ctrkit.serving.export import Answers
     from ctrkit.serving.parity import Parity
+    from ctrkit.serving.reductions import Reduction
 
+# Key of what a reduction costs and saves.
+REDUCTION = "reduction"
 # Real rows that are compared.
 _REAL = 512
 # Logits of a graph differ by rounding, and at a step of a calibrator this decides.
@@ -37,7 +45,9 @@ class ExportResult(Result):
         format: the format of the graphs.
         out: the folder.
         files: the files in it.
-        parity: rows -> how the graphs' outputs compare with the model's.
+        parity: rows -> how the outputs compare with those of the model, or of the reduced network, if
+            there is one.
+        reduction: what a reduction costs and saves; None where nothing is reduced.
     """
 
     model: str | None
@@ -45,6 +55,7 @@ class ExportResult(Result):
     out: str
     files: tuple[str, ...]
     parity: dict[str, Parity]
+    reduction: ReductionReport | None = None
 
     @property
     def largest_difference(self) -> float:
@@ -61,6 +72,7 @@ class ExportResult(Result):
                 "largest_difference": self.largest_difference,
                 "by_rows": {name: asdict(one) for name, one in self.parity.items()},
             },
+            **({} if self.reduction is None else {REDUCTION: self.reduction.to_dict()}),
         }
 
     def report(self) -> Report:
@@ -68,16 +80,23 @@ class ExportResult(Result):
         header = ("rows", "compared", "largest difference", "left out at steps of a calibrator")
         answer = f"Exported into {self.out}: {', '.join(self.files)}."
         notes = () if "real" in self.parity else ("No real rows were compared: give some with --data.",)
-        return Report("Export", answer, (Table("Graphs beside the model", header, rows),), notes)
+        tables = [Table("Graphs beside the model", header, rows)]
+        if self.reduction is not None:
+            tables.append(self.reduction.table())
+        return Report("Export", answer, tuple(tables), notes)
 
 
+@takes_settings(ExportConfig)
 def export_model(
     model: str | os.PathLike[str] | Model = "model.pt",
     *,
     format: str = "onnx",
     out: str | os.PathLike[str] = "export",
     data: TableLike | None = None,
+    config: ConfigLike = None,
+    overrides: Sequence[str] = (),
     on_step: OnStep = silent,
+    **keywords: Any,
 ) -> ExportResult:
     """Write a model and its calibrators as graphs: encoded rows in, calibrated probabilities out.
 
@@ -86,16 +105,24 @@ def export_model(
     real ones where there are some, and compared with the model. Boosted trees are one operator of a graph; an
     imported model stays the file that it is, and its calibrators are the graph.
 
+    A reduced model is smaller or quicker, and errs. Its calibrators are fitted again, and what it costs and
+    saves is measured on held-out rows: of the training table the test rows, of any other table one half. The
+    export keeps these numbers.
+
     Args:
         model: an artifact's path, or a model in memory.
         format: "onnx", "openvino", "torch-export" or "tensorrt".
         out: the folder.
-        data: a table with real rows. By default the training table, if it is there.
+        data: a table with real rows; with labels, if the model is reduced. By default the training table, if
+            it is there.
+        config: a config file, or settings as a mapping.
+        overrides: settings as `key=value`, which replace those of the config.
         on_step: called with (graphs written, their number, what is being done).
 
     Raises:
         ConfigError: the format is none for the model, or a package for it is not installed.
-        RunError: the outputs differ from the model's by more than 1e-5. Nothing is written then.
+        RunError: the outputs differ from the model's by more than 1e-5, or a reduction costs more than is
+            allowed. Nothing is written then.
 
     Example:
         >>> import ctrkit  # doctest: +SKIP
@@ -104,7 +131,12 @@ def export_model(
     from ctrkit.serving.export import export
     from ctrkit.serving.graphs import CalibratedModel
 
+    settings = settings_of(ExportConfig, config, overrides, keywords)
     loaded = model if isinstance(model, Model) else load(model)
+    reductions: Sequence[Reduction] = ()
+    reduction = None
+    if settings.reduces:
+        loaded, reductions, reduction = reduced_model(loaded, settings, format, data, on_step)
     calibrators = loaded.calibrators
     graphs = CalibratedModel(
         loaded.network,
@@ -119,12 +151,16 @@ def export_model(
         Path(out),
         lambda rows: _answers(loaded, rows),
         _real_rows(loaded, data),
-        {"calibrated": sorted(calibrators), "versions": versions()},
+        reductions,
+        {
+            "calibrated": sorted(calibrators),
+            "versions": versions(),
+            **({} if reduction is None else {REDUCTION: reduction.to_dict()}),
+        },
         on_step,
     )
-    return ExportResult(
-        None if isinstance(model, Model) else os.fspath(model), format, os.fspath(out), tuple(files), parity
-    )
+    path = None if isinstance(model, Model) else os.fspath(model)
+    return ExportResult(path, format, os.fspath(out), tuple(files), parity, reduction)
 
 
 def _real_rows(model: Model, data: TableLike | None) -> EncodedTable | None:

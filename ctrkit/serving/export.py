@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ctrkit.progress import OnStep, silent
 from ctrkit.serving.bundle import ENCODER, FORMAT, MANIFEST, READING, ROWS, arrays_of, graphs_of
 from ctrkit.serving.graphs import GRAPHS, CalibratedModel, UserGraph
 from ctrkit.serving.parity import TOLERANCE, Parity, any_rows, compared
+from ctrkit.serving.reductions import Reduction, check_formats, reduce_files
 from ctrkit.serving.sessions import session_of
 from ctrkit.serving.writing import writer_of
 from ctrkit.tables import unwritable, write_json
@@ -51,6 +52,7 @@ def export(
     folder: Path,
     answers: Callable[[EncodedTable], Answers],
     real: EncodedTable | None = None,
+    reductions: Sequence[Reduction] = (),
     about: Mapping[str, Any] | None = None,
     on_step: OnStep = silent,
 ) -> tuple[list[str], dict[str, Parity]]:
@@ -63,6 +65,7 @@ def export(
         folder: where to.
         answers: what the model gives for encoded rows.
         real: real rows, encoded; None to check random rows alone.
+        reductions: those that have changed the model, and change its graphs once these are checked.
         about: further content of `export.json`.
         on_step: called with (graphs written, their number, what is being done).
 
@@ -75,7 +78,8 @@ def export(
         RunError: the outputs of the graphs differ from the model's by more than 1e-5, or a file cannot be
             written.
     """
-    opens, interface, write = session_of(kind), model.interface, writer_of(model.network, kind)
+    write, opens, interface = writer_of(model.network, kind), session_of(kind), model.interface
+    check_formats(reductions, kind)
     rows = {"random": any_rows(encoder), **({} if real is None else {"real": real})}
     examples = examples_of(model, arrays_of(rows["random"]))
     manifest = {
@@ -111,6 +115,10 @@ def export(
                     "the imported model takes no random values, so nothing was compared",
                     hint="Give rows that it takes with --data",
                 )
+            if reductions:
+                written = [part / f"{name}{opens.suffix}" for name in interface.graphs]
+                manifest["kind"] = reduce_files(reductions, kind, written)
+                graphs_of(manifest, part, encoder)
             write_arrays(encoder.state(), part / ENCODER)
             files = sorted(path.name for path in part.iterdir())
             (folder / MANIFEST).unlink(missing_ok=True)

@@ -89,19 +89,30 @@ class TensorRTSession(OnnxSession):
 
 
 class OpenVINOSession(Session):
-    """A graph that OpenVINO computes."""
+    """A graph that OpenVINO computes. With numbers of 16 bits, probabilities are right to 1e-3 only."""
 
     suffix = ".xml"
+    precision: ClassVar[str] = "f32"
 
     def _open(self, path: Path, threads: int) -> None:
         core = require("openvino", "OpenVINO", EXTRA).Core()
-        # By default numbers may have 16 bits, and then probabilities are right to 1e-3 only.
-        settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        # By default OpenVINO chooses the precision, by the processor.
+        settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": self.precision,
+        }
         self._request = core.compile_model(str(path), "CPU", settings).create_infer_request()
 
     def _run(self, arrays: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
         found = self._request.infer(list(arrays))
         return [np.array(found[place]) for place in range(len(self.outputs))]
+
+
+class BFloat16Session(OpenVINOSession):
+    """A graph that OpenVINO computes with numbers of 16 bits, where the processor has them."""
+
+    precision = "bf16"
 
 
 class TorchSession(Session):
@@ -121,12 +132,13 @@ class TorchSession(Session):
             return [one.numpy() for one in self._module(*map(torch.from_numpy, arrays))]
 
 
-# Format -> what opens its files.
+# Format -> what opens its files. The last one is made by a reduction alone (`ctrkit.serving.reductions`).
 SESSIONS: Mapping[str, type[Session]] = {
     "onnx": OnnxSession,
     "openvino": OpenVINOSession,
     "tensorrt": TensorRTSession,
     "torch-export": TorchSession,
+    "openvino-bf16": BFloat16Session,
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from ctrkit.errors import ConfigError
+from ctrkit.errors import ConfigError, nearest
 from ctrkit.extras import require
 from ctrkit.models.lightgbm import LightGBM
 from ctrkit.models.model import CtrModel
@@ -149,8 +149,10 @@ def writer_of(model: Scorer, kind: str) -> Writer:
     """What writes graphs of a model in a format.
 
     Raises:
-        ConfigError: the model is no network, and has no graph in this format.
+        ConfigError: there is no such format, or the model is no network, and has no graph in it.
     """
+    if kind not in WRITERS:
+        raise ConfigError(f"there is no format '{kind}'", hint=nearest(kind, WRITERS))
     if isinstance(model, CtrModel):
         return WRITERS[kind]
     if kind != "onnx":

@@ -101,7 +101,7 @@ def test_an_interface_without_history_has_one_graph() -> None:
 
 
 def test_formats_are_those_that_are_written_and_opened() -> None:
-    assert {*SESSIONS} == {*WRITERS} == {one.value for one in Format}
+    assert {*SESSIONS} - {"openvino-bf16"} == {*WRITERS} == {one.value for one in Format}
 
 
 def test_a_model_that_is_no_network_is_exported_as_onnx_alone(logs: Path, tmp_path: Path) -> None:

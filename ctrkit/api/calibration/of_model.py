@@ -51,7 +51,7 @@ def calibrate_model(
     with rows_not_scores(data):
         opened = labelled_rows(loaded, data)
     need_base_rate(opened)
-    fitted, judged, notes = _divided(loaded, opened, settings.seed)
+    fitted, judged, notes = divided(loaded, opened, settings.seed)
     fitted, judged = opened.counted(fitted), opened.counted(judged)
     outputs = loaded.outputs_of(opened.encoded)
     entire = settings.conversion == "entire_space"
@@ -86,8 +86,8 @@ def calibrate_model(
     return result
 
 
-def _divided(model: Model, opened: LabelledTable, seed: int) -> tuple[Integers, Integers, tuple[str, ...]]:
-    """The rows to fit on, the rows to judge on, and notes about them."""
+def divided(model: Model, opened: LabelledTable, seed: int) -> tuple[Integers, Integers, tuple[str, ...]]:
+    """The rows to fit calibrators on, the rows to judge on, and notes about them."""
     split = opened.split
     if split is not None:
         note = (

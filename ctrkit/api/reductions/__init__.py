@@ -1,0 +1,1 @@
+"""Reduced exports: quantised or of low rank, with what that costs."""
