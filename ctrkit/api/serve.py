@@ -16,6 +16,7 @@ from ctrkit.api.keywords import takes_settings
 from ctrkit.api.results import Result
 from ctrkit.config import ConfigLike, settings_of
 from ctrkit.errors import missing
+from ctrkit.extras import require
 from ctrkit.reports import Report, Table
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.logs import LOGGER, SETTINGS
@@ -70,6 +71,8 @@ def serve(
         >>> import ctrkit  # doctest: +SKIP
         >>> ctrkit.serve("export", port=8000, workers=2)  # doctest: +SKIP
     """
+    for package in ("fastapi", "msgspec", "prometheus_client", "uvicorn"):
+        require(package, "A server", "serve")
     from ctrkit.serving.http.server import run
 
     settings = settings_of(ServeConfig, config, overrides, keywords)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import polars as pl
@@ -64,7 +65,7 @@ class RequestScorer:
             FieldError: a feature is wrong.
         """
         started = time.perf_counter()
-        columns, rows = columns_of(body)
+        columns, rows = columns_of(body, len(self._encoder.columns))
         request = self._encoder.encode(body.context, columns, rows)
         stages = {"encode": time.perf_counter() - started}
         graphs = self.bundle.graphs
@@ -116,9 +117,15 @@ class RequestScorer:
         )
 
 
-def columns_of(body: ScoreBody) -> tuple[Mapping[str, Sequence[Value]], int]:
-    """The columns of the candidates, and their number."""
+def columns_of(body: ScoreBody, most: int) -> tuple[Mapping[str, Sequence[Value]], int]:
+    """The columns of the candidates, and their number.
+
+    Args:
+        body: the request.
+        most: number of columns that are known. One more is unknown for sure, and further ones are left out:
+            rows that each bring a column of their own would fill the memory.
+    """
     if isinstance(body.candidates, dict):
         return body.candidates, body.rows
-    names = dict.fromkeys(name for one in body.candidates for name in one)
+    names = islice(dict.fromkeys(name for one in body.candidates for name in one), most + 1)
     return {name: [one.get(name) for one in body.candidates] for name in names}, body.rows

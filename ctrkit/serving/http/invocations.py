@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -19,6 +20,8 @@ from starlette.responses import Response
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import JSON, Refusal
 from ctrkit.serving.http.service import Service
+from ctrkit.serving.requests.body import Value
+from ctrkit.serving.scoring import RequestScorer
 
 CSV = "text/csv"
 
@@ -33,7 +36,7 @@ class Split(msgspec.Struct):
     """
 
     columns: list[str]
-    data: list[list[Any]]
+    data: list[list[Value]]
     index: list[Any] | None = None
 
 
@@ -49,9 +52,9 @@ class Invocation(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     dataframe_split: Split | None = None
-    dataframe_records: list[dict[str, Any]] | None = None
-    instances: list[dict[str, Any]] | None = None
-    inputs: list[dict[str, Any]] | dict[str, list[Any]] | None = None
+    dataframe_records: list[dict[str, Value]] | None = None
+    instances: list[dict[str, Value]] | None = None
+    inputs: list[dict[str, Value]] | dict[str, list[Value]] | None = None
     params: dict[str, Any] | None = None
 
 
@@ -87,8 +90,11 @@ def routes(service: Service) -> APIRouter:
             raise Refusal(415, f"bodies are {JSON} or {CSV}", hint="Name it in the header Content-Type")
 
         def work(raw: bytes) -> object:
-            columns, rows = _of_csv(raw) if kind == CSV else _columns(service.decoded(Invocation, raw))
             scorer = service.models.scorer_for(None)
+            if kind == CSV:
+                columns, rows = _of_csv(raw)
+            else:
+                columns, rows = _columns(service, service.decoded(Invocation, raw), scorer)
             scores = service.score_rows(scorer, columns, rows)
             values = zip(*(column.tolist() for column in scores.outputs.values()), strict=True)
             return Predictions([dict(zip(scores.outputs, row, strict=True)) for row in values])
@@ -107,7 +113,7 @@ def _of_csv(raw: bytes) -> tuple[dict[str, pl.Series], int]:
     return {column.name: column for column in table}, table.height
 
 
-def _columns(body: Invocation) -> tuple[dict[str, pl.Series], int]:
+def _columns(service: Service, body: Invocation, scorer: RequestScorer) -> tuple[dict[str, pl.Series], int]:
     """The cells of each column, and the number of rows."""
     given = {
         name: value
@@ -122,7 +128,10 @@ def _columns(body: Invocation) -> tuple[dict[str, pl.Series], int]:
         return _of_split(rows, path)
     if isinstance(rows, Mapping):
         return _of_columns(rows, path)
-    names = dict.fromkeys(name for row in rows for name in row)
+    service.need(len(rows), "rows")
+    # More columns than the model has would fill the memory, and one of them is unknown for sure.
+    most = len(scorer.bundle.encoder.spec.feature_columns) + 1
+    names = islice(dict.fromkeys(name for row in rows for name in row), most)
     return _of_columns({name: [row.get(name) for row in rows] for name in names}, path, len(rows))
 
 
@@ -138,7 +147,7 @@ def _of_split(body: Split, path: str) -> tuple[dict[str, pl.Series], int]:
 
 
 def _of_columns(
-    columns: Mapping[str, Sequence[Any]], path: str, rows: int | None = None
+    columns: Mapping[str, Sequence[Value]], path: str, rows: int | None = None
 ) -> tuple[dict[str, pl.Series], int]:
     rows = len(next(iter(columns.values()), ())) if rows is None else rows
     found = {}

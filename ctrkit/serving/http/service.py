@@ -72,7 +72,7 @@ class SingleModel:
 
     def known(self) -> list[dict[str, Any]]:
         """The model."""
-        return [] if self.scorer is None else [described(self.scorer)]
+        return [] if self.scorer is None else [summary_of(self.scorer)]
 
     def close(self) -> None:
         """Nothing runs beside the requests."""
@@ -127,6 +127,8 @@ class Service:
                 return msgspec.json.decode(raw, type=kind)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Refusal.of_decoding(error) from None
+            except RecursionError:
+                raise Refusal(422, "the body is nested too deeply") from None
 
     def score(self, body: ScoreBody) -> Scores:
         """The scores of the candidates of a request, which are counted.
@@ -134,7 +136,7 @@ class Service:
         Raises:
             Refusal: 422, a candidate is faulty or their number is not allowed; 503, no model is loaded.
         """
-        self._need(body.rows, "candidates")
+        self.need(body.rows, "candidates")
         scorer = self.models.scorer_for(body.user)
         try:
             scores = scorer.score(body)
@@ -157,7 +159,7 @@ class Service:
         Raises:
             Refusal: 422, a cell is faulty or the number of rows is not allowed.
         """
-        self._need(rows, "rows")
+        self.need(rows, "rows")
         try:
             scores = scorer.score_rows(columns, rows)
         except InputError as error:
@@ -166,7 +168,12 @@ class Service:
             self.metrics.scored(scores, scorer.bundle.encoder)
         return scores
 
-    def _need(self, rows: int, what: str) -> None:
+    def need(self, rows: int, what: str) -> None:
+        """Check the number of candidates, or rows, of a request.
+
+        Raises:
+            Refusal: 422, there are none or too many.
+        """
         if not rows:
             raise Refusal(422, f"there are no {what}", path=what, hint="Give at least one")
         if rows > self.config.max_candidates:
@@ -226,7 +233,7 @@ def open_service(config: ServeConfig, model: Path) -> Service:
     return Service(config, models, Lane(config.waiting, config.time_limit), Metrics(config.window), tokens)
 
 
-def described(scorer: RequestScorer) -> dict[str, Any]:
+def summary_of(scorer: RequestScorer) -> dict[str, Any]:
     """A model, for people: what it is, reads and gives."""
     known, spec = scorer.bundle.known, scorer.bundle.encoder.spec
     return {

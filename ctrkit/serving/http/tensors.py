@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.serving.http.errors import Refusal
+from ctrkit.serving.requests.body import Cell
 
 # Datatype of the protocol -> type of NumPy.
 TYPES: Mapping[str, type[np.generic]] = {
@@ -44,7 +44,7 @@ class Tensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     parameters: dict[str, Any] = {}
-    data: list[Any] | None = None
+    data: list[Cell | list[Cell]] | None = None
 
 
 def cells_of(tensor: Tensor, path: str, binary: memoryview | None) -> pl.Series:
@@ -90,8 +90,7 @@ def _of_json(tensor: Tensor, path: str) -> Sequence[Any] | NDArray[Any]:
     elements = tensor.data
     if elements is None:
         raise Refusal(422, "the tensor has no data", path=f"{path}.data")
-    if elements and all(isinstance(one, list) for one in elements):
-        elements = list(chain.from_iterable(elements))
+    elements = [cell for one in elements for cell in (one if isinstance(one, list) else (one,))]
     kinds = _KINDS[tensor.datatype]
     wrong = next((at for at, one in enumerate(elements) if type(one) not in kinds), None)
     if wrong is not None:

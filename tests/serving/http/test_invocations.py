@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import httpx
@@ -10,6 +11,9 @@ import polars as pl
 import pytest
 
 import ctrkit
+from ctrkit.serving.bundle import Bundle
+from ctrkit.serving.http.config import ServeConfig
+from tests.serving.http.conftest import running, service_of
 
 
 def frames(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
@@ -68,6 +72,36 @@ def test_a_faulty_request_is_refused(client: httpx.Client, fault: str) -> None:
     reply = client.post("/invocations", json=body)
     assert reply.status_code == 422, reply.text
     assert reply.json()["error"]["path"] == path
+
+
+@pytest.mark.parametrize("depth", [2, 900, 50_000])
+@pytest.mark.parametrize(
+    ("where", "body"),
+    [
+        ("/v1/score", b'{"candidates": [{"ad_id": %b}]}'),
+        ("/v1/explain", b'{"row": {"ad_id": %b}}'),
+        ("/invocations", b'{"inputs": {"ad_id": %b}}'),
+        (
+            "/v2/models/features/infer",
+            b'{"inputs": [{"name": "a", "shape": [1], "datatype": "BYTES", "data": [%b]}]}',
+        ),
+        ("/v2/models/features/infer", b'{"inputs": [], "parameters": {"x": %b}}'),
+    ],
+)
+def test_deep_bodies_are_refused_at_once(client: httpx.Client, where: str, body: bytes, depth: int) -> None:
+    reply = client.post(where, content=body % (b"[" * depth + b"]" * depth))
+    assert reply.status_code == 422, reply.text
+
+
+def test_rows_with_a_column_each_are_refused_at_once(bundle: Bundle) -> None:
+    rows = [{f"c{place}": 1} for place in range(10_000)]
+    with running(service_of(bundle, ServeConfig(time_limit=20))) as client:
+        started = time.process_time()
+        for where, body in (("/v1/score", {"candidates": rows}), ("/invocations", {"instances": rows})):
+            reply = client.post(where, json=body)
+            assert reply.status_code == 422
+            assert "no such" in reply.json()["error"]["message"]
+        assert time.process_time() - started < 3  # all columns would take 100,000,000 cells
 
 
 def test_other_kinds_of_bodies_are_refused(client: httpx.Client) -> None:

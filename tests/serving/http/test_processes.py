@@ -135,7 +135,7 @@ def test_tls_by_file(folder: Path, tmp_path: Path) -> None:
         assert client.get("/healthz").json() == {"status": "ok"}
 
 
-def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_served_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArtifactError, match="no such model file"):
         ctrkit.serve(tmp_path / "absent")
     with pytest.raises(ArtifactError, match="no exported model"):
@@ -145,6 +145,9 @@ def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["serve", str(tmp_path), "--workers", "0"])
     assert result.exit_code == 2
     assert "must be at least 1" in result.stderr
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(ConfigError, match=r"A server needs the package 'uvicorn'.*ctrkit\[serve\]"):
+        ctrkit.serve(tmp_path)
 
 
 @pytest.mark.slow
