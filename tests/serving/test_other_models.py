@@ -14,6 +14,8 @@ import ctrkit
 from ctrkit.api.models.model import Model
 from ctrkit.errors import ArtifactError, ConfigError
 from ctrkit.serving.bundle import Bundle, arrays_of, open_bundle
+from ctrkit.serving.requests.body import ScoreBody
+from ctrkit.serving.scoring import RequestScorer
 from tests.api.models.test_every_kind import imported, rows, trained
 
 for package in ("onnx", "onnxscript", "onnxruntime", "lightgbm"):
@@ -43,6 +45,17 @@ def same(bundle: Bundle, model: Model, table: pl.DataFrame) -> None:
     assert found["logits"].shape == (len(table), len(model.tasks))
 
 
+def served(bundle: Bundle, model: Model, table: pl.DataFrame, history: list[str]) -> None:
+    """Candidates that share a history are scored by a server as rows are."""
+    shared = table.head(20).with_columns(pl.Series(name, [table[name][5]] * 20) for name in history)
+    candidates = shared.select(model.spec.static_columns).rows(named=True)
+    body = ScoreBody(candidates=candidates, context={name: table[name][5].to_list() for name in history})
+    scores = RequestScorer(bundle).score(body).outputs
+    wanted = model.predict(shared)
+    for task in model.tasks:
+        np.testing.assert_allclose(scores[task], wanted[task].to_numpy(), atol=1e-6)
+
+
 def test_trees_with_a_history(tmp_path: Path) -> None:
     table = rows()
     model = trained("lightgbm", table)
@@ -50,12 +63,7 @@ def test_trees_with_a_history(tmp_path: Path) -> None:
     bundle = exported(model, tmp_path, table, compared=("random", "real"))
     new = rows(2).with_columns(ad=pl.col("ad") + 3)
     same(bundle, model, new)  # also with ids that training did not see
-    history = bundle.encoder.encode(new, labels=False, static=False)
-    static = arrays_of(bundle.encoder.encode(new, labels=False, sequences=False))
-    one = bundle.graphs.encode({"sequence-0": arrays_of(history)["sequence-0"][5:6]})
-    found = bundle.graphs.score_candidates(static, one)["click"]
-    same_history = new.with_columns(seen=pl.Series([new["seen"][5]] * len(new)))
-    np.testing.assert_allclose(found, model.predict(same_history)["click"].to_numpy(), atol=1e-6)
+    served(bundle, model, new, ["seen"])
 
 
 def test_an_imported_model(tmp_path: Path) -> None:
@@ -65,6 +73,7 @@ def test_an_imported_model(tmp_path: Path) -> None:
     bundle = exported(model, tmp_path / "export", table, compared=("random", "real"))
     same(bundle, model, rows(2))
     same(bundle, model, rows(2)[:0])
+    served(bundle, model, rows(2), [])
     damaged = Path(shutil.copytree(tmp_path / "export", tmp_path / "damaged"))
     (damaged / "imported.onnx").write_bytes(b"\x08\x07nonsense")
     with pytest.raises(ArtifactError, match="cannot open it"):
