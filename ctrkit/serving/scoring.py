@@ -15,6 +15,7 @@ from ctrkit.schema.features import IMPRESSION_VALUE, VALUE
 from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.requests.body import ScoreBody, Value
 from ctrkit.serving.requests.encoding import RequestEncoder
+from ctrkit.serving.requests.features import Joined, OnlineFeatures
 from ctrkit.serving.rows import columns_of_outputs, outputs_of, read_rows
 
 
@@ -28,9 +29,10 @@ class Scores:
         name: name of the model.
         missing: feature -> number of rows without it, for which a default was used.
         unknown: feature -> number of rows with an id that training did not know.
-        cold: keys that the online store did not know, such as `user`.
+        cold: keys that the online store does not know, such as `user_id`; defaults were used.
         stages: stage -> seconds.
         numbers: the scaled numbers of the rows, [K, N], NaN where one is missing; None without numbers.
+        unread: keys whose features could not be read, as the online store has failed; defaults were used.
     """
 
     outputs: dict[str, NDArray[np.float64]]
@@ -41,6 +43,7 @@ class Scores:
     cold: tuple[str, ...]
     stages: dict[str, float]
     numbers: NDArray[np.float32] | None = None
+    unread: tuple[str, ...] = ()
 
 
 class RequestScorer:
@@ -48,10 +51,11 @@ class RequestScorer:
 
     Args:
         bundle: the exported model.
+        online: features of users and candidates by their keys; None: requests hold all features.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, online: OnlineFeatures | None = None) -> None:
+        self.bundle, self._online = bundle, online
         self.name, self.version = bundle.known["name"], bundle.known["version"]
         self.tasks = bundle.encoder.spec.tasks
         of_value = (VALUE, IMPRESSION_VALUE) if VALUE in bundle.graphs.interface.outputs else ()
@@ -64,10 +68,15 @@ class RequestScorer:
         Raises:
             FieldError: a feature is wrong.
         """
+        columns, rows = columns_of(body, len(self._encoder.columns) + (self._online is not None))
+        joined, stages = Joined(body.context, columns, (), ()), {}
+        if self._online is not None:
+            started = time.perf_counter()
+            joined = self._online.join(body.user, body.context, columns, rows)
+            stages["features"] = time.perf_counter() - started
         started = time.perf_counter()
-        columns, rows = columns_of(body, len(self._encoder.columns))
-        request = self._encoder.encode(body.context, columns, rows)
-        stages = {"encode": time.perf_counter() - started}
+        request = self._encoder.encode(joined.context, joined.columns, rows)
+        stages["encode"] = time.perf_counter() - started
         graphs = self.bundle.graphs
         if graphs.interface.sequences:
             started = time.perf_counter()
@@ -85,9 +94,10 @@ class RequestScorer:
             name=self.name,
             missing=request.missing,
             unknown=request.unknown,
-            cold=(),
+            cold=joined.cold,
             stages=stages,
             numbers=request.static.get("numeric"),
+            unread=joined.unread,
         )
 
     def score_rows(self, given: Mapping[str, pl.Series], rows: int) -> Scores:

@@ -30,6 +30,9 @@ class ServeConfig(Config):
         drain: seconds that requests have to end after a signal to stop.
         window: length in seconds of the sliding window of calibration and drift.
         log_requests: whether each request is a line of the log.
+        online: address of an online store, which knows features by id (see `ctrkit.online.address`).
+        user_key: column of the users' keys in the store; a request's `user` is such a key.
+        item_key: column of the candidates' keys in the store.
     """
 
     host: str = "127.0.0.1"
@@ -47,9 +50,14 @@ class ServeConfig(Config):
     drain: Positive = 10.0
     window: Positive = 3600.0
     log_requests: bool = True
+    online: str | None = None
+    user_key: str | None = None
+    item_key: str | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> ServeConfig:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("TLS needs both a certificate and its key")
+        if (self.online is None) != (self.user_key is None and self.item_key is None):
+            raise ValueError("an online store needs user_key, item_key or both, and these need a store")
         return self

@@ -90,6 +90,12 @@ class Metrics:
             "ctrkit_cold_requests", "Requests with a key that the online store does not know.", ("key",),
             registry=own,
         )  # fmt: skip
+        self.unread = Counter(
+            "ctrkit_unread_requests",
+            "Requests for which the online store has failed.",
+            ("key",),
+            registry=own,
+        )
         self.models = self._gauge("ctrkit_model", "Models that have scored.", ("name", "version"), "livemax")
         self.usual = self._gauge(
             "ctrkit_usual_share", "Share of such rows in training.", ("version", "feature", "kind"), "livemax"
@@ -169,6 +175,8 @@ class Metrics:
                 sums[_Sum("shift", version, number.name)] = float(shifts[place])
         for key in scores.cold:
             self.cold.labels(key).inc()
+        for key in scores.unread:
+            self.unread.labels(key).inc()
         self._window.add(sums)
 
     def outcome(self, version: str, task: str, predicted: float, observed: float) -> None:

@@ -36,7 +36,8 @@ class ScoreReply(msgspec.Struct):
             `impression_value` where the model predicts values.
         missing: feature -> number of candidates without it, for which a default was used.
         unknown: feature -> number of candidates with an id that training did not know.
-        cold: keys that the online store did not know, such as `user`.
+        cold: keys that the online store does not know, such as `user_id`.
+        unread: keys whose features could not be read, as the online store has failed; else absent.
     """
 
     request_id: str
@@ -45,6 +46,7 @@ class ScoreReply(msgspec.Struct):
     missing: dict[str, int]
     unknown: dict[str, int]
     cold: tuple[str, ...]
+    unread: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 SCHEMAS = (ScoreBody, ScoreReply)
@@ -64,6 +66,7 @@ def routes(service: Service) -> APIRouter:
             scores.missing,
             scores.unknown,
             scores.cold,
+            scores.unread or msgspec.UNSET,
         )
 
     told = described(*GUARDED, *READ, reply=ScoreReply, body=ScoreBody)

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ctrkit.errors import InputError
-from ctrkit.serving.bundle import open_bundle
+from ctrkit.online.address import open_store
+from ctrkit.serving.bundle import Bundle, open_bundle
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.described import example_row, example_score
 from ctrkit.serving.http.errors import JSON, NotReady, Refusal
@@ -23,6 +24,7 @@ from ctrkit.serving.http.metrics import Metrics
 from ctrkit.serving.http.security import Tokens
 from ctrkit.serving.requests.body import ScoreBody
 from ctrkit.serving.requests.encoding import FieldError
+from ctrkit.serving.requests.features import OnlineFeatures
 from ctrkit.serving.scoring import RequestScorer, Scores
 
 Body = TypeVar("Body")
@@ -212,6 +214,15 @@ class Service:
         self.models.close()
 
 
+def _online(config: ServeConfig, bundle: Bundle) -> OnlineFeatures | None:
+    """The online store of a model's features, where one is configured."""
+    if config.online is None:
+        return None
+    name, version = bundle.known["name"], bundle.known["version"]
+    store, spec = open_store(config.online), bundle.encoder.spec
+    return OnlineFeatures(store, spec, name, version, config.user_key, config.item_key)
+
+
 def open_service(config: ServeConfig, model: Path) -> Service:
     """The service of a model.
 
@@ -222,9 +233,11 @@ def open_service(config: ServeConfig, model: Path) -> Service:
     Raises:
         ArtifactError: the folder is not complete, damaged, or of a newer format.
         ConfigError: the file of tokens is wrong, or a package is not installed.
+        DataError: the online store has no features of the model.
     """
     tokens = Tokens() if config.tokens is None else Tokens.read(config.tokens)
-    scorer = RequestScorer(open_bundle(model, config.threads))
+    bundle = open_bundle(model, config.threads)
+    scorer = RequestScorer(bundle, _online(config, bundle))
     # The first calls load what later ones need, which takes longer than a request may.
     encoder = scorer.bundle.encoder
     scorer.score(msgspec.convert(example_score(encoder), ScoreBody))

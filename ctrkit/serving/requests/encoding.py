@@ -66,7 +66,7 @@ class EncodedRequest:
 
 
 @dataclass(frozen=True)
-class _Cells:
+class Cells:
     """The values of one column.
 
     Attributes:
@@ -120,9 +120,9 @@ class RequestEncoder:
         """
         self._check_names(context, columns, rows)
         given = {
-            name: _Cells(name, columns[name], 1, f"candidates[{{}}].{name}")
+            name: Cells(name, columns[name], 1, f"candidates[{{}}].{name}")
             if name in columns
-            else _Cells(name, [context.get(name)], rows, f"context.{name}")
+            else Cells(name, [context.get(name)], rows, f"context.{name}")
             for name in self.columns
         }
         missing = {name: _without(of) for name, of in given.items()}
@@ -179,22 +179,22 @@ class RequestEncoder:
             if len(cells) != rows:
                 raise FieldError(f"candidates.{name}", f"the column has {len(cells)} values, not {rows}")
 
-    def _number(self, feature: NumericFeature, of: _Cells) -> NDArray[np.float32]:
+    def _number(self, feature: NumericFeature, of: Cells) -> NDArray[np.float32]:
         numbers = _numbers(of.cells, of)
         if feature.transform == "log1p" and (numbers < 0).any():
             row = int(np.argmax(numbers < 0))
             raise of.error(row, f"{numbers[row]:g} is negative, and its logarithm is taken")
         return self.encoder.scales[feature.name].scaled(transform(numbers, feature))
 
-    def _bag(self, bag: BagFeature, of: _Cells) -> tuple[_Cells, NDArray[np.int64], NDArray[np.int32]]:
+    def _bag(self, bag: BagFeature, of: Cells) -> tuple[Cells, NDArray[np.int64], NDArray[np.int32]]:
         """The number of values of each row, and the ids of all."""
         lists = [_listed(of, row, cell)[: bag.max_length] for row, cell in enumerate(of.cells)]
         counts = np.array([len(one) for one in lists], dtype=np.int64)
         flat = [value for one in lists for value in one]
         place = "candidates." if of.times == 1 else "context."
-        return of, counts, self._ids[bag.shares or bag.name](_Cells(of.name, flat, 1, place + of.name))
+        return of, counts, self._ids[bag.shares or bag.name](Cells(of.name, flat, 1, place + of.name))
 
-    def _weights(self, bag: BagFeature, given: Mapping[str, _Cells]) -> NDArray[np.float32]:
+    def _weights(self, bag: BagFeature, given: Mapping[str, Cells]) -> NDArray[np.float32]:
         assert bag.weights is not None
         of, ids = given[bag.weights], given[bag.name]
         found = np.zeros((len(of.cells), bag.max_length), dtype=np.float32)
@@ -203,21 +203,21 @@ class RequestEncoder:
             wanted = ids.cells[row if len(ids.cells) > 1 else 0]
             if len(weights) != len(_listed(ids, row, wanted)):
                 raise of.error(row, f"the list has another length than that of '{bag.name}'")
-            numbers = _numbers(weights, _Cells(of.name, weights, 1, of.place.format(row)))
+            numbers = _numbers(weights, Cells(of.name, weights, 1, of.place.format(row)))
             if not (numbers >= 0).all():
                 raise of.error(row, "weights are numbers from 0 up")
             kept = numbers[: bag.max_length]
             found[row, : kept.size] = kept
         return of.spread(found)
 
-    def _vectors(self, place: int, feature: VectorFeature, of: _Cells) -> dict[str, NDArray[Any]]:
+    def _vectors(self, place: int, feature: VectorFeature, of: Cells) -> dict[str, NDArray[Any]]:
         stock = self.encoder.stocks[feature.name]
         if stock.table is not None:
-            texts = [None if cell is None else _text(cell, of, row) for row, cell in enumerate(of.cells)]
+            texts = [None if cell is None else id_text(cell, of, row) for row, cell in enumerate(of.cells)]
             cells = pl.Series(feature.column, texts, dtype=pl.String)
         else:
             lists = [_listed(of, row, cell) for row, cell in enumerate(of.cells)]
-            numbers = [_numbers(one, _Cells(of.name, one, 1, of.place.format(0))).tolist() for one in lists]
+            numbers = [_numbers(one, Cells(of.name, one, 1, of.place.format(0))).tolist() for one in lists]
             cells = pl.Series(feature.column, numbers, dtype=pl.List(pl.Float64))
         try:
             vectors = stock.encode(cells, feature, None)
@@ -228,7 +228,7 @@ class RequestEncoder:
         rows = of.spread(vectors.rows)
         return {f"vector-{place}": vectors.values[rows], f"vector-rows-{place}": rows}
 
-    def _history(self, sequence: SequenceFeature, of: _Cells) -> NDArray[np.int32]:
+    def _history(self, sequence: SequenceFeature, of: Cells) -> NDArray[np.int32]:
         """The events, [1, L], the newest last."""
         events, found = _listed(of, 0, of.cells[0]), np.zeros((1, self.length), dtype=np.int32)
         if len(events) > sequence.max_length:
@@ -236,7 +236,7 @@ class RequestEncoder:
                 0, f"the history has {len(events):,} events, and the model reads {sequence.max_length:,}"
             )
         if events:
-            ids = self._ids[sequence.shares or sequence.name](_Cells(of.name, events, 1, of.place))
+            ids = self._ids[sequence.shares or sequence.name](Cells(of.name, events, 1, of.place))
             found[0, self.length - len(events) :] = ids
         return found
 
@@ -266,7 +266,7 @@ class _Ids:
         few = isinstance(known, Vocabulary) and len(known) <= _LOOKED_UP
         self._of_text = known.by_text() if isinstance(known, Vocabulary) and few else {}
 
-    def __call__(self, of: _Cells) -> NDArray[np.int32]:
+    def __call__(self, of: Cells) -> NDArray[np.int32]:
         """The id of each cell.
 
         Raises:
@@ -287,10 +287,10 @@ class _Ids:
             found = [new[cell] if one is None else one for cell, one in zip(of.cells, found, strict=True)]
         return np.array(found, dtype=np.int32)
 
-    def _new(self, of: _Cells, values: set[Value]) -> dict[Value, int]:
+    def _new(self, of: Cells, values: set[Value]) -> dict[Value, int]:
         """The ids of values that are not remembered."""
         rows = {cell: row for row, cell in reversed([*enumerate(of.cells)]) if cell in values}
-        texts = {cell: _text(cell, of, row) for cell, row in rows.items()}
+        texts = {cell: id_text(cell, of, row) for cell, row in rows.items()}
         new = {cell: one for cell, text in texts.items() if (one := self._of_text.get(text)) is not None}
         # Unknown ones, and known ones that are written in another way.
         others = [cell for cell in texts if cell not in new]
@@ -305,7 +305,7 @@ class _Ids:
         return new
 
 
-def _text(cell: Value, of: _Cells, row: int) -> str:
+def id_text(cell: Value, of: Cells, row: int) -> str:
     """A value as the text of its id, as `ctrkit.tables.cells.as_ids` writes it.
 
     Raises:
@@ -326,7 +326,7 @@ def _text(cell: Value, of: _Cells, row: int) -> str:
     return str(cell)
 
 
-def _numbers(cells: Sequence[Value], of: _Cells) -> Floats:
+def _numbers(cells: Sequence[Value], of: Cells) -> Floats:
     """Numbers, NaN where one is missing, [n].
 
     Raises:
@@ -348,7 +348,7 @@ def _numbers(cells: Sequence[Value], of: _Cells) -> Floats:
     return numbers
 
 
-def _listed(of: _Cells, row: int, cell: Value) -> list[Any]:
+def _listed(of: Cells, row: int, cell: Value) -> list[Any]:
     """A list; a missing one is empty.
 
     Raises:
@@ -361,6 +361,6 @@ def _listed(of: _Cells, row: int, cell: Value) -> list[Any]:
     return cell
 
 
-def _without(of: _Cells) -> int:
+def _without(of: Cells) -> int:
     """The number of candidates without a value."""
     return of.times * (of.cells.count(None) + of.cells.count([]))

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,12 +16,16 @@ import polars as pl
 import pytest
 
 import ctrkit
+from ctrkit.online.catalog import Described, describe
+from ctrkit.online.sqlite import SqliteStore
+from ctrkit.online.store import FeatureRow, FeatureSet
 from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.logs import JsonLines
-from ctrkit.serving.http.service import Service
+from ctrkit.serving.http.service import Service, SingleModel
 from ctrkit.serving.requests.body import ScoreBody
-from ctrkit.serving.scoring import Scores
+from ctrkit.serving.requests.features import OnlineFeatures
+from ctrkit.serving.scoring import RequestScorer, Scores
 from tests.serving.http.conftest import asked, running, service_of
 
 
@@ -42,6 +47,34 @@ def test_probabilities_are_those_of_the_model(
     columns = {name: [one[name] for one in body["candidates"]] for name in body["candidates"][0]}
     by_column = client.post("/v1/score", json={**body, "candidates": columns}).json()
     assert by_column["scores"] == found["scores"]
+
+
+def test_features_by_id_come_from_a_store_which_may_fail(
+    bundle: Bundle, model: ctrkit.Model, rows: pl.DataFrame, tmp_path: Path
+) -> None:
+    body = asked(model, rows.head(1))
+    name, version = bundle.known["name"], bundle.known["version"]
+    known, store = FeatureSet(name, version, "user_id"), SqliteStore(str(tmp_path / "features.db"))
+    store.put_many(known, [FeatureRow("u", 0.0, body["context"])])
+    describe(store, Described(known, {}))
+    online = OnlineFeatures(store, bundle.encoder.spec, name, version, user="user_id")
+    scorer, service = RequestScorer(bundle, online), service_of(bundle)
+    service.models = SingleModel(scorer)
+    with running(service) as client:
+        whole = client.post("/v1/score", json=body).json()
+        by_id = client.post("/v1/score", json={"candidates": body["candidates"], "user": "u"}).json()
+        nobody = client.post("/v1/score", json={"candidates": body["candidates"], "user": "v"}).json()
+        store.close()
+        store.path.write_bytes(b"no database" * 100)
+        failed = client.post("/v1/score", json={"candidates": body["candidates"], "user": "u"}).json()
+        metrics = client.get("/metrics").text
+    assert by_id["scores"] == whole["scores"] != nobody["scores"]
+    assert (by_id["cold"], nobody["cold"], failed["cold"]) == ([], ["user_id"], [])
+    assert "unread" not in nobody
+    assert failed["unread"] == ["user_id"]
+    assert failed["scores"] == nobody["scores"]
+    assert 'ctrkit_cold_requests_total{key="user_id"} 1.0' in metrics
+    assert 'ctrkit_unread_requests_total{key="user_id"} 1.0' in metrics
 
 
 FAULTS: dict[str, tuple[dict[str, Any] | bytes, str | None]] = {
