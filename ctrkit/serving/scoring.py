@@ -68,15 +68,16 @@ class RequestScorer:
         Raises:
             FieldError: a feature is wrong.
         """
+        started, stages = time.perf_counter(), {}
+        # The key of the candidates need not be a feature.
         columns, rows = columns_of(body, len(self._encoder.columns) + (self._online is not None))
-        joined, stages = Joined(body.context, columns, (), ()), {}
+        joined = Joined(body.context, columns, (), ())
         if self._online is not None:
-            started = time.perf_counter()
+            asked = time.perf_counter()
             joined = self._online.join(body.user, body.context, columns, rows)
-            stages["features"] = time.perf_counter() - started
-        started = time.perf_counter()
+            stages["features"] = time.perf_counter() - asked
         request = self._encoder.encode(joined.context, joined.columns, rows)
-        stages["encode"] = time.perf_counter() - started
+        stages["encode"] = time.perf_counter() - started - sum(stages.values())
         graphs = self.bundle.graphs
         if graphs.interface.sequences:
             started = time.perf_counter()
