@@ -22,6 +22,7 @@ def serve(
     tokens: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Bearer tokens: NAME:SCOPES:TOKEN lines.")
     ] = None,
+    campaigns: Annotated[Path | None, typer.Option(metavar="FILE", help="Campaigns to bid for.")] = None,
     certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate of TLS.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Key of the certificate.")] = None,
     config: common.ConfigFile = None,
@@ -46,6 +47,7 @@ def serve(
                 port=port,
                 workers=workers,
                 tokens=tokens,
+                campaigns=campaigns,
                 certificate=certificate,
                 key=key,
                 log_requests=False if quiet else None,

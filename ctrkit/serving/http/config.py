@@ -20,6 +20,8 @@ class ServeConfig(Config):
         threads: number of threads for one request.
         tokens: file of bearer tokens, `NAME:SCOPE,SCOPE:TOKEN` lines (see `ctrkit.serving.http.security`). By
             default all may ask all.
+        campaigns: file of the campaigns that are bid for (see `ctrkit.serving.campaigns.config`). By default
+            there are none.
         certificate: file of the TLS certificate; by default the server speaks plain HTTP.
         key: file of the certificate's key.
         max_body: largest size of a body in bytes.
@@ -40,6 +42,7 @@ class ServeConfig(Config):
     workers: int = Field(default=1, ge=1, le=256)
     threads: int = Field(default=1, ge=1, le=256)
     tokens: Path | None = None
+    campaigns: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
     max_body: int = Field(default=16 << 20, ge=1)

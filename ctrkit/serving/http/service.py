@@ -13,9 +13,13 @@ import polars as pl
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ctrkit.config import settings_of
 from ctrkit.errors import InputError
 from ctrkit.online.address import open_store
 from ctrkit.serving.bundle import Bundle, open_bundle
+from ctrkit.serving.campaigns.bidder import Bidder
+from ctrkit.serving.campaigns.config import CampaignsConfig
+from ctrkit.serving.campaigns.ledger import open_ledger
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.described import example_row, example_score
 from ctrkit.serving.http.errors import JSON, NotReady, Refusal
@@ -90,6 +94,7 @@ class Service:
         lane: the computing thread.
         metrics: what is counted.
         tokens: who may ask what.
+        bidder: who bids for campaigns; None where there are none.
     """
 
     config: ServeConfig
@@ -97,6 +102,7 @@ class Service:
     lane: Lane
     metrics: Metrics
     tokens: Tokens
+    bidder: Bidder | None = None
 
     async def answer(self, request: Request, work: Callable[[bytes], object]) -> Response:
         """The reply to a request with a body.
@@ -212,6 +218,8 @@ class Service:
         """End what is being computed, and what runs beside the requests."""
         self.lane.close()
         self.models.close()
+        if self.bidder is not None:
+            self.bidder.close()
 
 
 def _online(config: ServeConfig, bundle: Bundle) -> OnlineFeatures | None:
@@ -236,6 +244,10 @@ def open_service(config: ServeConfig, model: Path) -> Service:
         DataError: the online store has no features of the model.
     """
     tokens = Tokens() if config.tokens is None else Tokens.read(config.tokens)
+    bidder = None
+    if config.campaigns is not None:
+        campaigns = settings_of(CampaignsConfig, config.campaigns)
+        bidder = Bidder(campaigns, open_ledger(campaigns.ledger))
     bundle = open_bundle(model, config.threads)
     scorer = RequestScorer(bundle, _online(config, bundle))
     # The first calls load what later ones need, which takes longer than a request may.
@@ -243,7 +255,8 @@ def open_service(config: ServeConfig, model: Path) -> Service:
     scorer.score(msgspec.convert(example_score(encoder), ScoreBody))
     scorer.score_rows({name: pl.Series([value]) for name, value in example_row(encoder).items()}, 1)
     models = SingleModel(scorer)
-    return Service(config, models, Lane(config.waiting, config.time_limit), Metrics(config.window), tokens)
+    lane, metrics = Lane(config.waiting, config.time_limit), Metrics(config.window)
+    return Service(config, models, lane, metrics, tokens, bidder)
 
 
 def summary_of(scorer: RequestScorer) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Campaigns of a server: paced bids, and the money that they may spend, kept for all processes together."""

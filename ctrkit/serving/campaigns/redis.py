@@ -1,0 +1,126 @@
+"""A ledger in a server of Redis, for processes of many machines."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from ctrkit.errors import reason
+from ctrkit.extras import require
+from ctrkit.serving.campaigns.ledger import Account, Auction, LedgerError, Transaction
+
+T = TypeVar("T")
+
+# How often a change is tried that others came before, and the longest pause between two tries in seconds.
+_TRIES, _PAUSE = 200, 0.01
+
+
+class RedisLedger:
+    """A ledger in a server of Redis. The password comes from the variable REDIS_PASSWORD.
+
+    Args:
+        address: `redis://HOST:PORT/DB`, or `rediss://` for TLS.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._redis = require("redis", "the ledger of Redis", "redis")
+        self._client: Any = self._redis.Redis.from_url(
+            address, password=os.environ.get("REDIS_PASSWORD"), socket_timeout=2, socket_connect_timeout=2
+        )
+
+    def change(self, campaign: str, period: int, work: Callable[[Transaction], T]) -> T:
+        """As in `Ledger`: what was read must not have changed when it is written, or all begins again."""
+        version = f"ctrkit:ledger:{campaign}:version"
+        try:
+            for _ in range(_TRIES):
+                with self._client.pipeline() as pipe:
+                    pipe.watch(version)
+                    change = _Change(pipe, campaign, period)
+                    found = work(change)
+                    pipe.multi()
+                    change.write()
+                    pipe.incr(version)
+                    try:
+                        pipe.execute()
+                    except self._redis.WatchError:
+                        time.sleep(random.random() * _PAUSE)
+                        continue
+                    return found
+        except (self._redis.RedisError, msgspec.MsgspecError) as error:
+            raise LedgerError(f"The ledger {self.address} does not answer: {reason(error)}") from error
+        raise LedgerError(f"The ledger {self.address} is too busy: others came before {_TRIES} times.")
+
+    def close(self) -> None:
+        """Close the connections; the next use opens them again."""
+        self._client.close()
+
+
+class _Change:
+    """A `Transaction` on a connection that watches; writes are kept until the end."""
+
+    def __init__(self, pipe: Any, campaign: str, period: int) -> None:
+        self._pipe, self._of, self._periods = pipe, f"ctrkit:ledger:{campaign}", (period, period - 1)
+        self._accounts: dict[int, Account] = {}
+        self._auctions: dict[str, Auction] = {}
+
+    def account(self, period: int) -> Account | None:
+        if period in self._accounts:
+            return self._accounts[period]
+        found = self._pipe.hget(f"{self._of}:accounts", period)
+        return None if found is None else msgspec.json.decode(found, type=Account)
+
+    def keep_account(self, account: Account) -> None:
+        self._accounts[account.period] = account
+
+    def auction(self, id: str) -> Auction | None:
+        if id in self._auctions:
+            return self._auctions[id]
+        for period in self._periods:
+            if (found := self._pipe.hget(f"{self._of}:{period}:auctions", id)) is not None:
+                return msgspec.json.decode(found, type=Auction)
+        return None
+
+    def keep_auction(self, auction: Auction) -> None:
+        self._auctions[auction.id] = auction
+
+    def open_before(self, moment: float) -> Sequence[Auction]:
+        ids = []
+        for period in self._periods:
+            ids += self._pipe.zrangebyscore(f"{self._of}:{period}:open", "-inf", f"({moment!r}")
+        found = [self.auction(id.decode()) for id in ids]
+        return [one for one in found if one is not None and one.open]
+
+    def between(self, period: int, first: int, end: int) -> Sequence[Auction]:
+        kept = self._pipe.zrangebyscore(f"{self._of}:{period}:places", first, f"({end}")
+        new = [o.id for o in self._auctions.values() if o.period == period and first <= o.place < end]
+        ids = dict.fromkeys([*(id.decode() for id in kept), *new])
+        found = [one for id in ids if (one := self.auction(id)) is not None]
+        return sorted(found, key=lambda one: one.place)
+
+    def write(self) -> None:
+        """Put all writes into the transaction."""
+        for period, account in self._accounts.items():
+            self._pipe.hset(f"{self._of}:accounts", period, msgspec.json.encode(account))
+            if not account.auctions:  # a new period
+                self._forget(period - 2)
+        for one in self._auctions.values():
+            place = f"{self._of}:{one.period}"
+            self._pipe.hset(f"{place}:auctions", one.id, msgspec.json.encode(one))
+            self._pipe.zadd(f"{place}:places", {one.id: one.place})
+            if one.open:
+                self._pipe.zadd(f"{place}:open", {one.id: one.moment})
+            else:
+                self._pipe.zrem(f"{place}:open", one.id)
+
+    def _forget(self, period: int) -> None:
+        """Let all keys of a period expire soon."""
+        place = f"{self._of}:{period}"
+        self._pipe.hdel(f"{self._of}:accounts", period)
+        for kind in ("auctions", "open", "places"):
+            self._pipe.expire(f"{place}:{kind}", 1)
