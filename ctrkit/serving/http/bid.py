@@ -10,8 +10,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ctrkit.errors import InputError
-from ctrkit.serving.campaigns.bidder import Bidder, Receipt
+from ctrkit.errors import ConfigError
+from ctrkit.serving.campaigns.bidder import Bidder, NoticeError, Receipt
 from ctrkit.serving.campaigns.ledger import LedgerError
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import Refusal
@@ -92,8 +92,8 @@ def routes(service: Service) -> APIRouter:
         with service.metrics.stage("bid"):
             try:
                 found = bidder.bid(body.campaign, body.auction_id, scores.outputs, tuple(tasks), body.floor)
-            except InputError as error:
-                raise Refusal.of_input(error, "campaign") from None
+            except ConfigError as error:
+                raise Refusal(422, error.problem, path="campaign", hint=error.hint) from None
         chosen = found.candidate
         return BidReply(
             body.auction_id,
@@ -111,8 +111,8 @@ def routes(service: Service) -> APIRouter:
         _finite(body.price, "price")
         try:
             found = bidder.settle(body.campaign, body.auction_id, won=body.won, price=body.price)
-        except InputError as error:
-            raise Refusal.of_input(error, error.argument or "campaign") from None
+        except (ConfigError, NoticeError) as error:
+            raise Refusal(422, error.problem, path=error.argument or "campaign", hint=error.hint) from None
         except LedgerError:
             hint, headers = "Send the notice again", {"Retry-After": "1"}
             raise Refusal(503, "the ledger does not answer", hint=hint, headers=headers) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.resources import files
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from ctrkit.data.encoder import Encoder
+from ctrkit.serving.campaigns.ledger import LedgerError
 from ctrkit.serving.http.described import GUARDED, READ, described, example_row
 from ctrkit.serving.http.errors import JSON, Refusal
 from ctrkit.serving.http.service import Service
@@ -68,11 +70,13 @@ class PageState(msgspec.Struct):
         models: the loaded models.
         state: the live state.
         example: a row that the model knows.
+        campaigns: what each campaign has spent, and what even pacing would have.
     """
 
     models: list[dict[str, Any]]
     state: State
     example: dict[str, Any]
+    campaigns: list[dict[str, Any]]
 
 
 SCHEMAS = (ExplainBody, ExplainReply, PageState)
@@ -94,7 +98,8 @@ def routes(service: Service) -> APIRouter:
         """The live state of all workers."""
         ready = service.models.ready
         example = example_row(service.models.scorer_for(None).bundle.encoder) if ready else {}
-        told = PageState(service.models.known(), state_of(service.metrics.families()), example)
+        campaigns = await asyncio.to_thread(_campaigns, service)
+        told = PageState(service.models.known(), state_of(service.metrics.families()), example, campaigns)
         return Response(msgspec.json.encode(told), media_type=JSON)
 
     def work(raw: bytes) -> ExplainReply:
@@ -122,6 +127,13 @@ def routes(service: Service) -> APIRouter:
         return await service.answer(request, work)
 
     return router
+
+
+def _campaigns(service: Service) -> list[dict[str, Any]]:
+    try:
+        return [] if service.bidder is None else service.bidder.state()
+    except LedgerError:
+        return []
 
 
 def _left_out(encoder: Encoder, row: dict[str, Value]) -> dict[str, dict[str, Value]]:
