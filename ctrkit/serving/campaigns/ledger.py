@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from ctrkit.errors import ConfigError, RunError
+from ctrkit.errors import RunError
 
 T = TypeVar("T")
 
@@ -115,28 +115,3 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """Close files and connections."""
-
-
-def open_ledger(address: str) -> Ledger:
-    """The ledger at an address.
-
-    Args:
-        address: `sqlite:PATH` or `redis://HOST:PORT/DB`.
-
-    Raises:
-        ConfigError: the address is wrong.
-        MissingPackage: Redis' package is not installed.
-    """
-    kind, _, place = address.partition(":")
-    if kind == "sqlite" and place:
-        from ctrkit.serving.campaigns.sqlite import SqliteLedger
-
-        return SqliteLedger(place)
-    if kind in ("redis", "rediss") and place and "@" not in place:
-        from ctrkit.serving.campaigns.redis import RedisLedger
-
-        return RedisLedger(address)
-    raise ConfigError(
-        "the address of the ledger is wrong",
-        hint="Give sqlite:PATH, or redis://HOST:PORT/DB without a password",
-    )

@@ -17,9 +17,9 @@ from ctrkit.config import settings_of
 from ctrkit.errors import InputError
 from ctrkit.online.address import open_store
 from ctrkit.serving.bundle import Bundle, open_bundle
+from ctrkit.serving.campaigns.address import open_ledger
 from ctrkit.serving.campaigns.bidder import Bidder
 from ctrkit.serving.campaigns.config import CampaignsConfig
-from ctrkit.serving.campaigns.ledger import open_ledger
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.described import example_row, example_score
 from ctrkit.serving.http.errors import JSON, NotReady, Refusal

@@ -18,6 +18,7 @@ from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.strategies import STRATEGIES, TickResult, parse_strategy
 from ctrkit.bidding.strategies.base import BidStrategy
 from ctrkit.errors import ConfigError
+from ctrkit.serving.campaigns.address import open_ledger
 from ctrkit.serving.campaigns.bidder import (
     BELOW_FLOOR,
     NO_MONEY,
@@ -29,7 +30,7 @@ from ctrkit.serving.campaigns.bidder import (
     NoticeError,
 )
 from ctrkit.serving.campaigns.config import CampaignsConfig
-from ctrkit.serving.campaigns.ledger import Ledger, LedgerError, open_ledger
+from ctrkit.serving.campaigns.ledger import Ledger, LedgerError
 from ctrkit.serving.campaigns.states import packed, unpacked
 from tests.online.conftest import redis_server
 

@@ -15,9 +15,9 @@ import ctrkit
 from ctrkit.bidding import simulate
 from ctrkit.bidding.market.auctions import Auctions
 from ctrkit.serving.bundle import Bundle
+from ctrkit.serving.campaigns.address import open_ledger
 from ctrkit.serving.campaigns.bidder import Bidder
 from ctrkit.serving.campaigns.config import CampaignsConfig
-from ctrkit.serving.campaigns.ledger import open_ledger
 from ctrkit.serving.http.config import ServeConfig
 from tests.serving.http.conftest import asked, running, service_of
 
