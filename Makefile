@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Commands that tests and pages run by the dozen would each compile all of ctrkit's modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check tests tests-slow tests-properties tests-all format clean
+.PHONY: demo test check tests tests-slow tests-thorough tests-properties tests-all format clean
 
 # The environment: everything pinned by constraints.txt; obp 0.5.7 forbids Python 3.11 and newer in its
 # metadata though it works there, hence its own line.
@@ -39,15 +39,19 @@ check: .venv/installed
 tests: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What takes longer: exports of every model, a Ray cluster.
+# What takes longer: the pages of the docs, trainings of several models, a Ray cluster.
 tests-slow: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not thorough"
+
+# What takes longest: exports of every model, thousands of requests.
+tests-thorough: .venv/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m thorough
 
 # Four times as many examples of properties.
 tests-properties: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m hypothesis --hypothesis-profile thorough
 
-tests-all: tests tests-slow tests-properties
+tests-all: tests tests-slow tests-thorough tests-properties
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

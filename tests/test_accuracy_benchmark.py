@@ -68,6 +68,7 @@ def test_the_truth_has_found_all_of_each_cause(benchmarks: dict[str, ModuleType]
     assert half["causes"] == pytest.approx({k: v / 2 for k, v in measures["causes"].items()})
 
 
+@pytest.mark.slow
 def test_measures_on_the_market_are_expectations_over_clicks(
     benchmarks: dict[str, ModuleType], market: object
 ) -> None:

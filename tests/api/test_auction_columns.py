@@ -96,6 +96,7 @@ def test_a_column_changes_a_result_or_is_said_not_to(
     check(command, log().drop(*lacking), {"overrides": list(SETTINGS[settings]), "model": None})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("lists", [True, False])
 def test_with_a_model(command: str, lists: bool, trained: Path, logs: Path) -> None:

@@ -206,6 +206,7 @@ def test_plans_that_are_none(tmp_path: Path, daily: tuple[str, ...]) -> None:
             run(tmp_path, f"pacing={plan}", "strategies=[dual]", *daily)
 
 
+@pytest.mark.slow
 def test_a_history_tunes(tmp_path: Path, log: pl.DataFrame) -> None:
     wrong = "strategies=['dual:initial_multiplier=1000']"
     cold = run(tmp_path, wrong, market=None, auctions=log, budget=5).to_dict()["strategies"][0]
@@ -298,6 +299,7 @@ def test_candidates_without_scores_are_not_bid_on(tmp_path: Path, log: pl.DataFr
     assert "the candidates have no scores" in result["notes"][-1]
 
 
+@pytest.mark.slow
 def test_an_uncalibrated_model_is_told_what_it_costs(trained: Path, logs: Path, tmp_path: Path) -> None:
     model = ctrkit.load(trained)
     given = {"market": None, "auctions": logs / "auctions.parquet", "model": model}

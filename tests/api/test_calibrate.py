@@ -167,6 +167,7 @@ def test_a_run_into_the_same_folder_leaves_no_figure_of_an_earlier_one(model: Pa
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ctrkit.evaluation.measures.EvaluationWarning")
 def test_rows_count_by_their_weights(logs: Path, tmp_path: Path, small: tuple[str, ...]) -> None:
     # Of the rows without a click a tenth was kept, and each stands for ten.
@@ -251,6 +252,7 @@ def test_an_update_without_times_says_so(model: Path, later: pl.DataFrame) -> No
     assert any("no column 'timestamp' here" in note for note in told.report().notes)
 
 
+@pytest.mark.slow
 def test_a_calibrator_that_cannot_set_the_mean_is_told_where_platt_can() -> None:
     """Rare clicks: the temperature that corrects over-confident logits moves PCOC away from 1."""
     random = np.random.default_rng(0)

@@ -117,6 +117,7 @@ def poisoned(value: Any) -> Any:
     return other
 
 
+@pytest.mark.slow
 def test_no_number_that_is_none(content: dict[str, Any], tmp_path: Path) -> None:
     for part in ("weights", "posterior", "encoder", "calibrators"):
         for path in leaves(content[part]):

@@ -97,6 +97,7 @@ def test_what_comes_after_the_cut_does_not_change_the_training() -> None:
     assert found.equals(expected)
 
 
+@pytest.mark.slow
 def test_held_out_rows_are_matured_ones(tmp_path: Path) -> None:
     file, model, table = tmp_path / "log.parquet", tmp_path / "model.pt", log()
     table.write_parquet(file)

@@ -225,6 +225,7 @@ def test_the_numbers_do_not_depend_on_how_the_rows_are_stored(
     assert replace(result, notes=()).to_pandas().shape[0] > 10
 
 
+@pytest.mark.slow
 def test_rows_without_a_user_are_told_of_and_out_of_gauc(trained: Path, tmp_path: Path) -> None:
     new = Market(seed=3, users=300, ads=40, advertisers=8).impressions(16_000)[12_000:]
     some = pl.int_range(pl.len()) % 3 == 0
@@ -320,6 +321,7 @@ def test_a_difference_is_said_to_be_that_of_two_artifacts(run: tuple[EvaluationR
     assert "two artifacts on" in first.title
 
 
+@pytest.mark.slow
 def test_methods_are_trained_again_and_compared_over_seeds(tmp_path: Path) -> None:
     table = made_clicks()
     table.write_parquet(tmp_path / "rows.parquet")

@@ -133,6 +133,7 @@ def test_a_later_task_is_explained_where_it_can_happen(
     assert len(result.dependence) == 1
 
 
+@pytest.mark.slow
 def test_without_captum_the_rest_is_there_and_what_was_asked_for_is_refused(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

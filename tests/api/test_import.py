@@ -137,6 +137,7 @@ def imported(rows: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.mark.slow
 def test_every_command_takes_it(imported: Path, logs: Path, rows: pl.DataFrame) -> None:
     model = ctrkit.load(imported / "m.pt")
     before = model.predict(rows)["click"].mean()

@@ -81,6 +81,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[LearntPolicy, Path]
     return learnt(places(), folder), folder
 
 
+@pytest.mark.slow
 def test_rows_that_it_learnt_from_or_was_chosen_by_are_known_again(found: tuple[LearntPolicy, Path]) -> None:
     result, folder = found
     asked = {"policy": str(folder / "policy.pt"), "estimators": ["snips"]}
@@ -151,6 +152,7 @@ def test_the_artifact_is_a_policy_to_evaluate(found: tuple[LearntPolicy, Path], 
     assert other.to_dict()["policies"][0]["truth"] > 0.85 * 0.8
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_policy_and_few_outcomes_are_said(tmp_path: Path) -> None:
     rare = pl.when(pl.int_range(pl.len()) % 20 == 0).then(1).otherwise(0)
     table, weights = places(1000).with_columns(reward=rare), []
@@ -162,6 +164,7 @@ def test_the_same_seed_gives_the_same_policy_and_few_outcomes_are_said(tmp_path:
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.slow
 def test_the_doubly_robust_objective_learns_too(tmp_path: Path) -> None:
     options = [option for option in QUICK if not option.startswith("objective")]
     result = learn_policy(
@@ -175,6 +178,7 @@ def test_the_doubly_robust_objective_learns_too(tmp_path: Path) -> None:
     assert policy > 2 * logging
 
 
+@pytest.mark.slow
 def test_learning_goes_on_from_an_artifact(trained: Path, logs: Path, tmp_path: Path) -> None:
     log = read_bandit_log(logs / "bandit.parquet")
     result = learn_policy(

@@ -31,6 +31,7 @@ def rows(count: int) -> Batch:
     return Batch(ids, torch.zeros(count, 0), {"seen": seen}, torch.zeros(count, 1), torch.ones(count))
 
 
+@pytest.mark.slow
 def test_the_table_names_every_model(logs: Path) -> None:
     found = {model.name: model for model in ctrkit.list_models(data=logs / "impressions.parquet").models}
     assert set(found) == {*MODELS, *SCORERS}

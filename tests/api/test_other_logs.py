@@ -266,6 +266,7 @@ def test_loggers_with_a_reward_model() -> None:
     assert {"balanced-ips", "naive-ips", "weighted-ips", "balanced-dr", "naive-dr", "weighted-dr"} == {*names}
 
 
+@pytest.mark.slow
 def test_rows_that_stand_for_several(tmp_path: Path, small: None) -> None:
     """Dropped at random: each group counts a row as many as it stands for, whatever the batch holds."""
     for title, (draw, options) in KINDS.items():

@@ -64,6 +64,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw_table, "ROWS", 77)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(("ending", "by"), [("parquet", "time"), ("csv", "random")])
 def test_prepared_rows_are_those_in_memory(tmp_path: Path, ending: str, by: str) -> None:
@@ -104,6 +105,7 @@ def test_prepared_rows_are_those_in_memory(tmp_path: Path, ending: str, by: str)
     assert trained.metrics == ctrkit.train(settings, str(tmp_path / f"*.{ending}")).metrics
 
 
+@pytest.mark.slow
 def test_training_prepares_where_it_is_told_to_and_reuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +142,7 @@ def test_rows_of_a_source_are_prepared_in_parts(tmp_path: Path) -> None:
     assert not [*(tmp_path / "run" / "prepared").glob(".raw*")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_derived_histories_are_stored_once_and_train_as_in_memory(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
@@ -180,6 +183,7 @@ DERIVING = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_columns_of_a_table_are_derived_in_parts(
@@ -223,6 +227,7 @@ def test_tables_that_cannot_be_derived_from_are_named_in_a_sentence(tmp_path: Pa
     assert not (tmp_path / "prepared").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("by", ["time", "random"])
 def test_sums_are_prepared_in_parts(tmp_path: Path, by: str) -> None:
@@ -258,6 +263,7 @@ def test_other_features_and_versions_are_refused_with_what_differs(tmp_path: Pat
         labelled_rows(model, tmp_path / "two")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_what_is_killed_or_has_no_room_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -39,6 +39,7 @@ WITH_CONFIG: dict[str, tuple[type[Config], ...]] = {
 }
 
 
+@pytest.mark.slow
 def test_importing_ctrkit_loads_nothing_heavy_and_reaches_every_module() -> None:
     program = """
 import sys, ctrkit
@@ -130,6 +131,7 @@ def test_wrong_settings_are_told_like_wrong_keys(given: dict[str, Any], said: st
         ctrkit.evaluate_policy(logs / "bandit.parquet", "uniform", **given)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning")
 def test_a_model_is_trained_used_and_calibrated_in_memory(
     logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -33,6 +33,7 @@ def test_training_leaves_a_complete_run_folder(trained: Path) -> None:
     assert "src=" not in page
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     logs: Path, tmp_path: Path, small: tuple[str, ...]
 ) -> None:
@@ -110,6 +111,7 @@ def test_the_truth_of_clicks_is_not_taken_for_that_of_other_rewards(logs: Path, 
     assert ctrkit.evaluate_policy(log, UniformPolicy(), out=tmp_path / "o").truth is None
 
 
+@pytest.mark.slow
 def test_an_artifacts_policy_is_evaluated_with_its_own_settings(
     trained: Path, logs: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +163,7 @@ def test_the_value_of_a_click_can_be_given(trained: Path, logs: Path, tmp_path: 
     assert clicks["value"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_replay_of_single_ads_takes_the_models_features(trained: Path, logs: Path, tmp_path: Path) -> None:
     table = pl.read_parquet(logs / "impressions.parquet").with_columns(market_price=pl.lit(0.2))
     content = ctrkit.simulate_bidding(table, trained, budget=50.0, out=tmp_path / "s").to_dict()
@@ -186,6 +189,7 @@ def test_results_speak_json_and_pandas(trained: Path, logs: Path, tmp_path: Path
     assert list(result.to_pandas().columns) == ["estimator", "value", "low", "high", "interval"]
 
 
+@pytest.mark.slow
 def test_ten_lines_in_a_notebook_go_the_whole_road(
     logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: tuple[str, ...]
 ) -> None:
@@ -204,6 +208,7 @@ def test_ten_lines_in_a_notebook_go_the_whole_road(
     assert result.to_pandas()["strategy"].to_list()[-1] == "hindsight optimum"
 
 
+@pytest.mark.slow
 def test_several_policies_are_evaluated_on_one_log(trained: Path, logs: Path, tmp_path: Path) -> None:
     copied = shutil.copy(trained, tmp_path / "copy.pt")
     given = [trained, copied, "uniform", "logging"]

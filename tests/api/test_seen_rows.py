@@ -81,6 +81,7 @@ def test_training_rows_are_told(command: str, trained: Path, logs: Path) -> None
     assert any("trained on about" in one and "of these" in one for one in said)
 
 
+@pytest.mark.slow
 def test_a_policy_that_starts_from_another_has_seen_its_rows_too(tmp_path: Path) -> None:
     asked = {"overrides": [*QUICK, "split.by=random"], "model": tmp_path / "first.pt"}
     first = ctrkit.learn_policy(places(), **asked)

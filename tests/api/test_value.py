@@ -115,6 +115,7 @@ def test_training_reports_the_value_of_test_rows(result: Any) -> None:
     assert "value" in [row[0] for row in result.report().tables[0].rows]
 
 
+@pytest.mark.slow
 def test_no_value_and_few_values_are_said_before_training(table: pl.DataFrame) -> None:
     overrides = ("features.value=revenue", *SHORT, "training.epochs=1")
     worthless = table.with_columns(revenue=pl.lit(0.0))
@@ -134,6 +135,7 @@ def test_a_policy_is_not_learnt_from_a_value() -> None:
         ctrkit.learn_policy(market().bandit_log(300), features=spec)
 
 
+@pytest.mark.slow
 def test_calibration_multiplies_by_the_ratio_of_sums_and_keeps_it(
     model: Model, table: pl.DataFrame, tmp_path: Path
 ) -> None:
@@ -186,6 +188,7 @@ def test_evaluation_judges_values_on_converted_rows(model: Model) -> None:
     assert any("judged on the rows with a conversion" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_few_values_are_said(model: Model, table: pl.DataFrame) -> None:
     few = table.with_columns(conversion=pl.col("conversion") * (pl.int_range(pl.len()) % 200 == 0))
     result = ctrkit.evaluate(model, few, draws=20, parts=2, figures=False)

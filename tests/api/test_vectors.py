@@ -122,6 +122,7 @@ def test_training_changes_vectors_and_models_without_embeddings_refuse(
             ctrkit.train(config(content, looked_up(file, trained=True)), table, model=None, out=None)
 
 
+@pytest.mark.slow
 def test_prepared_rows_are_those_in_memory_and_prepared_again_for_another_file(
     table: pl.DataFrame, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

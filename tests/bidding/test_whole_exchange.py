@@ -52,6 +52,7 @@ def auctions() -> Auctions:
     return AUCTIONS
 
 
+@pytest.mark.slow
 @given(
     name=st.sampled_from(sorted(STRATEGIES)),
     rule=st.sampled_from(

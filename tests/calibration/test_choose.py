@@ -243,6 +243,7 @@ def rare_clicks(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return -4.84 + 1.5 * (truth + 4.2) + random.normal(0, 0.9, rows), labels
 
 
+@pytest.mark.slow
 def test_what_cannot_set_the_mean_is_never_chosen_where_it_makes_pcoc_wrong() -> None:
     alone = []
     for seed in range(30):

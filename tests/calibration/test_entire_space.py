@@ -37,6 +37,7 @@ def market(rows: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 def test_mends_the_bias_of_clicked_rows() -> None:
     fit, judge = market(300_000, 0), market(300_000, 1)
     click = PlattScaling().fit(fit["click_logit"], fit["clicked"])

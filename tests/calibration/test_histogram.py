@@ -96,6 +96,7 @@ def test_binned_isotonic_is_scikit_learn_on_the_bins() -> None:
     assert BinnedIsotonic(bins=100).fit(z, y)(grid) == pytest.approx(peer.predict(grid), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_binned_isotonic_is_as_good_as_isotonic() -> None:
     z, y = draw(200_000)
     exact, binned = IsotonicRegression().fit(z, y), BinnedIsotonic().fit(z, y)

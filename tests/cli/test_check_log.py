@@ -107,6 +107,7 @@ def test_broken_lines_of_a_log_of_bids_are_left_out_where_asked(broken: int, tmp
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [0, 5])
 def test_broken_lines_are_left_out_of_values_and_audits_where_asked(
     broken: int, logs: Path, tmp_path: Path

@@ -66,6 +66,7 @@ def test_bare_and_in_order_in_an_empty_folder(tmp_path: Path, small: tuple[str, 
     assert (tmp_path / "model.pt").is_file()
 
 
+@pytest.mark.slow
 def test_json_holds_what_the_tables_show(trained: Path, logs: Path, tmp_path: Path) -> None:
     arguments = ("ope", "--logs", logs / "bandit.parquet", "--policy", trained, "--out", tmp_path / "ope")
     code, table, _ = call(*arguments)
@@ -88,6 +89,7 @@ def test_quiet_prints_nothing(trained: Path, logs: Path, tmp_path: Path) -> None
     assert (code, out, err) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_sample_logs_are_written_and_named(tmp_path: Path) -> None:
     code, out, _ = call("sample-logs", "--out", tmp_path / "logs", "--seed", "1", "--json")
     assert code == 0

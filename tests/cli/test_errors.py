@@ -76,12 +76,14 @@ for arguments in {arguments}:
 """
 
 
+@pytest.mark.slow
 def test_a_missing_file_is_told_before_the_libraries_are_loaded(tmp_path: Path) -> None:
     program = TOLD.format(arguments=MISSING)
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_logs_are_named_with_and_without_the_option(logs: Path, tmp_path: Path) -> None:
     log, rest = logs / "bandit.parquet", ("--set", "estimators=[ips]", "--json", "--quiet")
     values = [
@@ -137,6 +139,7 @@ for write in (save, lambda path: write_table(table, path), lambda path: write_te
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_message_whatever_library_writes(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("before")

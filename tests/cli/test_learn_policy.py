@@ -10,6 +10,7 @@ from tests.terminal import call, sets
 QUICK = ("learning.epochs=1", "objective.baselines=[0.0]")
 
 
+@pytest.mark.slow
 def test_a_policy_is_learnt_and_ope_takes_it(logs: Path, tmp_path: Path) -> None:
     log, policy = logs / "bandit.parquet", tmp_path / "policy.pt"
     arguments = ("learn-policy", "--logs", log, "--model", policy, "--out", tmp_path / "run", *sets(QUICK))
@@ -26,6 +27,7 @@ def test_a_policy_is_learnt_and_ope_takes_it(logs: Path, tmp_path: Path) -> None
     assert json.loads(out)["policies"][0]["diagnostics"]["rows"] == 3000
 
 
+@pytest.mark.slow
 def test_what_people_read(logs: Path, tmp_path: Path) -> None:
     log = logs / "bandit.parquet"
     place = ("--model", tmp_path / "p.pt", "--out", tmp_path / "run")

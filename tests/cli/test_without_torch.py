@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 
 RUNS = """
 import json, sys
@@ -33,6 +34,7 @@ for command in json.loads(commands):
 """
 
 
+@pytest.mark.slow
 def test_no_torch_is_loaded_without_a_network(trained: Path, logs: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     p = random.random(600) / 10

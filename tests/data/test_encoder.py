@@ -395,6 +395,7 @@ def test_weights_beyond_single_precision_are_named() -> None:
         Encoder.fit(spec, table).encode(table)
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(st.none(), st.text(max_size=4)), max_size=30))
 def test_unseen_ids_are_negative_and_differ_where_values_differ(values: list[str | None]) -> None:
     ids = unseen_ids(pl.Series(values, dtype=pl.String))

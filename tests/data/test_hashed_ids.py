@@ -90,6 +90,7 @@ def test_buckets_are_filled_as_by_chance() -> None:
     assert abs(((counts - 100) ** 2 / 100).sum() - 999) < 4 * np.sqrt(2 * 999)
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 80))
 def test_chunks_and_order_of_rows_change_nothing(seed: int, size: int) -> None:

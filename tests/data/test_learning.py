@@ -48,6 +48,7 @@ def learnt(table: pl.DataFrame, size: int) -> Encoder:
     return Encoder.learnt(learning, table, table[:0])
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 80), block=st.sampled_from([8, 16, 1 << 19]))
 def test_chunks_and_order_of_rows_change_nothing(seed: int, size: int, block: int) -> None:

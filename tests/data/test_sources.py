@@ -191,6 +191,7 @@ def test_hillstrom_biased_log_values_the_arms(customers: pl.DataFrame) -> None:
     assert (bought_mens["action"] == "Mens E-Mail").mean() > 0.45
 
 
+@pytest.mark.slow
 @needs_hillstrom
 def test_hillstrom_log_of_strength_zero_is_the_whole_test(customers: pl.DataFrame) -> None:
     log = hillstrom.biased_log(customers, seed=3, strength=0.0)

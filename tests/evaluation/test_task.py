@@ -70,6 +70,7 @@ def test_one_class_is_refused(true_rows: Callable[..., LabelledRows]) -> None:
         evaluate_task("click", replace(rows, labels=np.zeros(500)), None, SETTINGS)
 
 
+@pytest.mark.slow
 def test_few_of_many_right_segments_are_called_wrong() -> None:
     # 200 markets with 6 fields of true probabilities: a call in 5 % of the markets, where one looks at each.
     rng = np.random.default_rng(3)

@@ -110,6 +110,7 @@ def test_bounds_of_pcoc_stand_around_one() -> None:
             FitRules(pcoc=wrong)
 
 
+@pytest.mark.slow
 def test_true_probabilities_are_fit_and_spoilt_ones_are_not(true_rows: Callable[..., LabelledRows]) -> None:
     settings = EvaluationSettings(draws=20)
     fit = evaluate_task("click", true_rows(), None, settings).verdict

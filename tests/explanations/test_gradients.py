@@ -173,6 +173,7 @@ def test_of_a_linear_model_a_share_is_what_swapping_the_value_changes() -> None:
         np.testing.assert_allclose(found.fields[:, 3 + column], logits - without, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_integral_of_a_number_is_that_of_its_differences_along_the_path() -> None:
     network, data = make({"name": "dcnv2"}), rows(count=3)
     behind = rows(count=50, seed=5)

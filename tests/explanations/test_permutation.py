@@ -33,6 +33,7 @@ def labelled(content: dict[str, Any], count: int = 200) -> tuple[Any, EncodedTab
     return network, data
 
 
+@pytest.mark.slow
 def test_drops_are_those_of_scikit_learn() -> None:
     network, data = labelled({"name": "deepfm"})
 

@@ -76,6 +76,7 @@ CASES: list[tuple[dict[str, Any], FeatureMap, int]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "feature_map", "task", "estimator"),
     [*((*case, "permutation") for case in CASES), *((*case, "sampling") for case in CASES[::2])],

@@ -70,6 +70,7 @@ def test_columns_are_taken_for_what_they_are() -> None:
     assert "known only after the is_click" in found["dwell"].why
 
 
+@pytest.mark.slow
 def test_the_first_config_trains_as_it_stands_and_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

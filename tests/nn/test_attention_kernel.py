@@ -138,6 +138,7 @@ def test_the_operator_keeps_its_promises_to_torch(shape: tuple[int, int, int, in
     torch.library.opcheck(attention_operator, tuple(operands(*shape)))
 
 
+@pytest.mark.slow
 def test_compiles_whole_and_exports_without_operators_of_its_own() -> None:
     torch.manual_seed(0)
     attention, (targets, events, mask) = TargetAttention(5, (6,)), drawn(3, 2, 4, 5)

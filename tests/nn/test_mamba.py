@@ -229,6 +229,7 @@ def test_threads_of_a_server_do_not_disturb_one_another() -> None:
 # torch.export trips over its own deprecation when it copies the graph (torch 2.13).
 @pytest.mark.filterwarnings(r"ignore:.isinstance\(treespec, LeafSpec\). is deprecated:FutureWarning")
 # What torch says of its own scan operator (torch 2.13).
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_compiles_whole_and_exports_in_plain_operations() -> None:

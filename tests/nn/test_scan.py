@@ -211,6 +211,7 @@ def test_gradients_are_the_same_bit_for_bit_on_any_number_of_threads() -> None:
             torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_operators_keep_their_promises_to_torch() -> None:
     rows, steps, channels, _, _ = shape = (5, 4, 3, 2, 1)
     inputs = scan_inputs(shape)
@@ -224,6 +225,7 @@ def test_operators_keep_their_promises_to_torch() -> None:
 
 
 # What torch says of its own scan operator (torch 2.13).
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_compiles_whole_and_exports_without_operators_of_its_own() -> None:

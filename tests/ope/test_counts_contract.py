@@ -305,6 +305,7 @@ APART = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [AUTO, "bootstrap"])
 def test_a_whole_evaluation(interval: str) -> None:
     estimators = [name for name, kind in ESTIMATORS.items() if kind.view == "plain"]

@@ -233,6 +233,7 @@ def test_a_segment_where_the_policy_never_acts_tells_nothing() -> None:
     assert np.isnan(found.heterogeneity.p_value)
 
 
+@pytest.mark.slow
 def test_segments_are_called_better_or_worse_as_rarely_as_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 40 logs of 12 segments at most 5 %, 2 or a few more by chance, show one by all rules together."""
     monkeypatch.setattr("ctrkit.ope.diagnostics.segments._test", lambda tally: 1.0)  # p-values take long

@@ -174,6 +174,7 @@ def equal(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(value, other[name]) for name, value in first.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adamw", "rowwise"])
 def test_a_broken_run_ends_with_the_same_weights_bit_for_bit(
     data: EncodedTable, split: Split, tmp_path: Path, name: str
@@ -191,6 +192,7 @@ def test_a_broken_run_ends_with_the_same_weights_bit_for_bit(
         assert history.events == resumed.events
 
 
+@pytest.mark.slow
 def test_averaging_does_not_touch_training_and_can_be_switched_off(
     data: EncodedTable, split: Split, tmp_path: Path
 ) -> None:

@@ -165,6 +165,7 @@ def test_no_row_with_a_weight_has_no_crosses() -> None:
     assert chosen(replace(data, weight=np.zeros(100, dtype=np.float32))) == ()
 
 
+@pytest.mark.slow
 def test_evidence_is_the_integral_of_the_quadratic_approximation() -> None:
     """log ∫ exp(R w - S w² / 2) N(w; 0, τ²) dw, one integral for each cell."""
     rng = np.random.default_rng(0)

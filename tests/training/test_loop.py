@@ -249,6 +249,7 @@ Runs(data, split, conftest.SmallModel.seeded)(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_a_write_costs_no_more_than_the_steps_since_the_last(
     run: Runs, tmp_path: Path
 ) -> None:

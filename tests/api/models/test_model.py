@@ -111,6 +111,7 @@ def test_a_log_without_the_candidates_features_is_refused(trained: Path, logs: P
         model.score_candidates(log.drop("candidate_ad_price"), log["candidates"])
 
 
+@pytest.mark.slow
 def test_a_model_without_a_candidate_spec_says_so(logs: Path, tmp_path: Path, small: tuple[str, ...]) -> None:
     path = tmp_path / "m.pt"
     ctrkit.train(

@@ -208,6 +208,7 @@ def test_a_log_of_training_rows_is_known_again(model: Counting, logs: Path) -> N
     assert parts[0].result() == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.slow
 def test_rows_that_an_artifact_learnt_from_are_left_out_or_not_trusted(
     model: Counting, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +265,7 @@ def test_another_log_and_other_rewards_tell_nothing(model: Counting, log: Bandit
     assert unknown.result() is None
 
 
+@pytest.mark.slow
 def test_step_calibrators_leave_the_decision_to_the_model(model: Counting, log: BanditLog) -> None:
     greedy = policy_of_model(model, GreedyConfig()).probabilities(*rows_of(log))
     first = model.tasks[0]

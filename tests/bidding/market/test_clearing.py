@@ -80,6 +80,7 @@ def test_equals_a_loop_over_auctions(
 effects = st.lists(st.floats(0.01, 1), max_size=3).map(lambda worse: (1.0, *sorted(worse, reverse=True)))
 
 
+@pytest.mark.slow
 @given(
     price=st.lists(st.floats(0, 1e6), min_size=1, max_size=80),
     amount=st.one_of(st.just(np.inf), st.floats(0, 1e6)),

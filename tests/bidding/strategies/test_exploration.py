@@ -280,6 +280,7 @@ def shares(texts: tuple[str, ...], n: int, seed: int, known: float | None, ads: 
     return np.array([one.value for one in result.strategies]) / oracle.strategies[0].value
 
 
+@pytest.mark.slow
 def test_from_a_cold_start_exploring_wins_and_bids_the_slots_value() -> None:
     texts = ("greedy", "thompson", "thompson:bid_value=mean")
     greedy, thompson, mean = np.mean([shares(texts, 30_000, seed, None, 12, 6) for seed in range(2)], axis=0)
@@ -287,6 +288,7 @@ def test_from_a_cold_start_exploring_wins_and_bids_the_slots_value() -> None:
     assert thompson > mean + 0.03
 
 
+@pytest.mark.slow
 def test_with_a_calibrated_model_exploring_costs_little_and_its_cap_makes_it_less() -> None:
     texts = ("greedy", "thompson", "thompson:exploration_budget=0.01")
     greedy, thompson, capped = np.mean([shares(texts, 30_000, seed, 0.15, 8, 4) for seed in range(3)], axis=0)

@@ -321,6 +321,7 @@ def test_prices_that_are_told_are_learnt_from_sooner_and_better(landscape: Smoot
     assert told[:, 2].mean() < 0.7 * alone[:, 2].mean()
 
 
+@pytest.mark.slow
 def test_prices_that_are_told_buy_more() -> None:
     """In short runs, of which learning takes a part, and where exploring is not free."""
     value = np.zeros(2)

@@ -249,6 +249,7 @@ def test_a_history_is_replayed_with_its_slots_and_users() -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_search_is_over_the_first_tenth_of_all_auctions_and_keeps_their_mean(
     market: Callable[..., Auctions],
 ) -> None:

@@ -186,6 +186,7 @@ def test_real_views_of_taobao(tmp_path: Path) -> None:
     assert rows["conversion"].to_list() == [int(bought.get((u, i), -1) >= t) for u, i, t in pairs]
 
 
+@pytest.mark.slow
 @needs_logs
 def test_real_lists_of_trivago_are_those_that_were_made_before(tmp_path: Path) -> None:
     pl.read_parquet(DATA / "trivago_actions.parquet").write_csv(tmp_path / "train.csv")

@@ -108,6 +108,7 @@ def test_agrees_with_obp() -> None:
         assert one.value == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_bandwidth_is_fixed_in_advance_and_the_truth_found() -> None:
     table = draw(3, 20_000)
     log = read_bid_log(table.drop("q_logged", "q_policy"))
@@ -183,6 +184,7 @@ def test_a_model_takes_variance_away() -> None:
     assert found.estimates[2].value == pytest.approx(3 + 0.3 + 0.8 / 3, abs=0.02)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth() -> None:
     covered = Counter[str]()
     for seed in range(100):

@@ -85,6 +85,7 @@ def market_policies(ads: int) -> dict[str, Policy]:
     }
 
 
+@pytest.mark.slow
 def test_policies_of_a_market_rank_as_the_truth_ranks_them() -> None:
     ads = 60
     table = Market(seed=2, users=500, ads=ads).bandit_log(20_000)

@@ -79,6 +79,7 @@ def same(one: Any, two: Any, place: str = "") -> None:
         assert one == two, place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("users", [None, 200])
 def test_parts_give_what_the_whole_gives(tmp_path: Path, small: None, users: int | None) -> None:
     names = write(tmp_path, table(users=users))

@@ -95,6 +95,7 @@ def test_parts_in_any_order_are_the_whole_even_where_users_are_torn_apart() -> N
         merged.merge(PoissonBootstrap(100))
 
 
+@pytest.mark.slow
 def test_copies_are_poisson_and_independent() -> None:
     """Each user alone: the first column holds his copies in each replicate."""
     alone = np.stack([bootstrap(*draw(0, 1)[:2], np.array([user]), 400).sums[:, 0] for user in range(300)])

@@ -55,6 +55,7 @@ def logged(log: BanditLog, probabilities: Floats) -> Floats:
     return np.asarray(probabilities[np.arange(len(log)), log.action_index])
 
 
+@pytest.mark.slow
 def test_weights_are_near_the_true_ratio() -> None:
     table, policy = market(4000, 0)
     log = read_bandit_log(table)
@@ -98,6 +99,7 @@ def test_weights_of_a_part_of_the_log_are_those_of_the_whole() -> None:
     )
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_users_own_actions_nor_weights_on_rewards() -> None:
     table, policy = market(800, 4)
     table = table.with_columns(user_id=pl.col("user_id") % 50)
@@ -116,6 +118,7 @@ def test_scores_do_not_depend_on_the_users_own_actions_nor_weights_on_rewards() 
     np.testing.assert_array_equal(again.weights(log), one.weights(log))
 
 
+@pytest.mark.slow
 def test_thinned_candidates_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     table, policy = market(1500, 5)
     log = read_bandit_log(table)

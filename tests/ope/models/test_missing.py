@@ -195,6 +195,7 @@ def test_intervals_cover_where_the_model_is_right() -> None:
     assert (covered >= 34).all(), covered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "two files"])
 def test_through_the_command_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     if kind != "parquet":  # figures take longer than all else

@@ -213,6 +213,7 @@ def bandit(rows: int, seed: int, deterministic: bool) -> tuple[pl.DataFrame, Flo
     return table, policy, mean
 
 
+@pytest.mark.slow
 def test_more_robust_fit_varies_less_where_the_model_is_too_simple() -> None:
     plain, robust = [], []
     rows, at = 1000, np.arange(1000)

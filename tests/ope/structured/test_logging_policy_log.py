@@ -199,6 +199,7 @@ def test_agrees_with_obp() -> None:
         assert found[name] == pytest.approx(value, rel=1e-9), name
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth() -> None:
     truth, covered = TARGET @ MEANS, Counter[str]()
     for seed in range(60):

@@ -85,6 +85,7 @@ def test_mutated_bodies_are_answered_or_refused(client: httpx.Client) -> None:
     assert sent(client, 200) == {200, 422}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_10_000_bodies_and_what_the_openapi_page_allows(client: httpx.Client) -> None:
     assert sent(client, 10_000) == {200, 422}
