@@ -123,6 +123,22 @@ def test_held_out_rows_are_matured_ones(tmp_path: Path) -> None:
     assert ctrkit.explain(model, task="conversion", repeats=2, top=0).rows <= rows
 
 
+def test_clicks_and_money_are_those_of_matured_rows() -> None:
+    table = log()
+    model = ctrkit.train(CONFIG, table).trained
+    rows = labelled_rows(model, table)
+    found = ctrkit.evaluate(model, table)
+    labels = rows.encoded.labels[rows.split.test]
+    known = ~np.isnan(labels[:, 1])
+    assert 0 < (~known).sum() < known.size
+    wanted = {
+        "impressions": known.sum(), "clicks": labels[known, 0].sum(), "conversions": labels[known, 1].sum(),
+        "revenue": rows.encoded.value[rows.split.test][known].sum(),
+    }  # fmt: skip
+    assert {name: found.business[name] for name in wanted} == pytest.approx(wanted)
+    assert any("the others have not matured" in note for note in found.report().notes)
+
+
 def test_training_rows_are_recognised_though_their_labels_have_matured(tmp_path: Path) -> None:
     table = log().with_columns(pl.int_range(pl.len()).alias("user"))
     features = {**CONFIG["features"], "group": "user"}

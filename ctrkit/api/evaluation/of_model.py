@@ -6,10 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
+import polars as pl
+
 from ctrkit.api.evaluation.judging import Predictions, clicks_and_money, gate_names
 from ctrkit.api.evaluation.methods import compare_trainings, is_config
 from ctrkit.api.evaluation.result import EvaluateConfig
 from ctrkit.api.evaluation.rows import (
+    HeldOut,
     by_task,
     divisions_of,
     drift_since_training,
@@ -85,9 +89,7 @@ def model_predictions(
         rows = held_out_rows(loaded, data)
     fields = settings.fields or tuple(feature.name for feature in loaded.spec.categorical)
     require_columns(rows.table, fields, rows.file)
-    money = clicks_and_money(
-        rows.table, loaded.spec.labels, settings.columns, rows.weight, loaded.spec.value, rows.values
-    )
+    money, immature = _money(loaded, rows, settings.columns)
     drifts, undrifted = drift_since_training(loaded, rows)
     unknown = unknown_since_training(loaded, rows)
     divisions, uncounted = divisions_of(loaded, rows, settings.parts)
@@ -105,7 +107,7 @@ def model_predictions(
         by_task(loaded, second, rows, fields, divisions),
         columns_of(loaded),
         money,
-        (*rows.notes, *compared, *leaked, *undrifted, *uncounted),
+        (*rows.notes, *immature, *compared, *leaked, *undrifted, *uncounted),
         drifts,
         unknown,
         rows.leaks,
@@ -114,6 +116,26 @@ def model_predictions(
         rows.seen,
         sampled=rows.sampled,
     )
+
+
+def _money(
+    model: Model, rows: HeldOut, columns: Mapping[str, str]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Clicks and money of the rows whose labels are all known, and a note if some are not.
+
+    So a click that may still convert lowers no rate, and an event after its window counts as none.
+    """
+    spec, known = model.spec, np.asarray(~np.isnan(rows.labels).any(axis=1))
+    labels = zip(spec.labels.values(), rows.labels.T, strict=True)
+    table = rows.table.with_columns(pl.Series(name, of_task) for name, of_task in labels)
+    values = None if rows.values is None else rows.values[known]
+    money = clicks_and_money(
+        table.filter(known), spec.labels, columns, rows.weight[known], spec.value, values
+    )
+    told = (
+        f"Clicks and money are those of {known.sum():,} of {known.size:,} rows: the others have not matured."
+    )
+    return money, () if known.all() else (told,)
 
 
 def _check_seeds(settings: EvaluateConfig, against: Against) -> None:
