@@ -23,6 +23,9 @@ def serve(
         Path | None, typer.Option(metavar="FILE", help="Bearer tokens: NAME:SCOPES:TOKEN lines.")
     ] = None,
     campaigns: Annotated[Path | None, typer.Option(metavar="FILE", help="Campaigns to bid for.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep decisions and feedback there.")
+    ] = None,
     certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate of TLS.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Key of the certificate.")] = None,
     config: common.ConfigFile = None,
@@ -48,6 +51,7 @@ def serve(
                 workers=workers,
                 tokens=tokens,
                 campaigns=campaigns,
+                journal=journal,
                 certificate=certificate,
                 key=key,
                 log_requests=False if quiet else None,

@@ -15,6 +15,7 @@ from ctrkit.serving.campaigns.bidder import Bidder, NoticeError, Receipt
 from ctrkit.serving.campaigns.ledger import LedgerError
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import Refusal
+from ctrkit.serving.http.feedback import keep_decision
 from ctrkit.serving.http.score import ServedModel
 from ctrkit.serving.http.service import Service
 from ctrkit.serving.requests.body import ScoreBody
@@ -95,6 +96,8 @@ def routes(service: Service) -> APIRouter:
             except ConfigError as error:
                 raise Refusal(422, error.problem, path="campaign", hint=error.hint) from None
         chosen = found.candidate
+        name = body.request_id or body.auction_id
+        keep_decision(service, body, name, scores, bid=found.bid, candidate=chosen)
         return BidReply(
             body.auction_id,
             ServedModel(scores.name, scores.version),

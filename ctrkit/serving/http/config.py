@@ -22,6 +22,10 @@ class ServeConfig(Config):
             default all may ask all.
         campaigns: file of the campaigns that are bid for (see `ctrkit.serving.campaigns.config`). By default
             there are none.
+        journal: folder in which decisions and events are kept (see `ctrkit.serving.feedback`). By default
+            they are not.
+        policy: who chooses one of the candidates of a request for scores, such as `softmax:temperature=0.1`
+            (see `ctrkit.policies`). By default the caller does.
         certificate: file of the TLS certificate; by default the server speaks plain HTTP.
         key: file of the certificate's key.
         max_body: largest size of a body in bytes.
@@ -43,6 +47,8 @@ class ServeConfig(Config):
     threads: int = Field(default=1, ge=1, le=256)
     tokens: Path | None = None
     campaigns: Path | None = None
+    journal: Path | None = None
+    policy: str | None = None
     certificate: Path | None = None
     key: Path | None = None
     max_body: int = Field(default=16 << 20, ge=1)

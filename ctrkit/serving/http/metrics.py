@@ -96,6 +96,12 @@ class Metrics:
             ("key",),
             registry=own,
         )
+        self.journal = Counter(
+            "ctrkit_journal_entries",
+            "Decisions and events by what became of them: written or dropped.",
+            ("result",),
+            registry=own,
+        )
         self.models = self._gauge("ctrkit_model", "Models that have scored.", ("name", "version"), "livemax")
         self.usual = self._gauge(
             "ctrkit_usual_share", "Share of such rows in training.", ("version", "feature", "kind"), "livemax"
@@ -136,6 +142,15 @@ class Metrics:
         """
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
+
+    def journalled(self, result: str, count: int) -> None:
+        """Count entries of the journal.
+
+        Args:
+            result: what became of them, `written` or `dropped`.
+            count: their number.
+        """
+        self.journal.labels(result).inc(count)
 
     def scored(self, scores: Scores, encoder: Encoder) -> None:
         """Count the scores of a request.

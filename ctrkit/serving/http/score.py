@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ctrkit.serving.http.described import GUARDED, READ, described
+from ctrkit.serving.http.feedback import keep_decision
 from ctrkit.serving.http.service import Service
 from ctrkit.serving.requests.body import ScoreBody
 
@@ -26,6 +27,18 @@ class ServedModel(msgspec.Struct):
     version: str
 
 
+class ChosenCandidate(msgspec.Struct):
+    """The candidate that the server's policy has chosen.
+
+    Attributes:
+        index: its place among the candidates.
+        propensity: the probability with which it was chosen.
+    """
+
+    index: int
+    propensity: float
+
+
 class ScoreReply(msgspec.Struct):
     """The scores of the candidates of a request.
 
@@ -38,6 +51,7 @@ class ScoreReply(msgspec.Struct):
         unknown: feature -> number of candidates with an id that training did not know.
         cold: keys that the online store does not know, such as `user_id`.
         unread: keys whose features could not be read, as the online store has failed; else absent.
+        choice: what the server's policy has chosen; absent where it has none.
     """
 
     request_id: str
@@ -47,6 +61,7 @@ class ScoreReply(msgspec.Struct):
     unknown: dict[str, int]
     cold: tuple[str, ...]
     unread: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    choice: ChosenCandidate | msgspec.UnsetType = msgspec.UNSET
 
 
 SCHEMAS = (ScoreBody, ScoreReply)
@@ -58,15 +73,21 @@ def routes(service: Service) -> APIRouter:
 
     def work(raw: bytes) -> ScoreReply:
         body = service.decoded(ScoreBody, raw)
-        scores = service.score(body)
+        scores, request_id = service.score(body), body.request_id or uuid4().hex
+        choice = None
+        if service.chooser is not None:
+            with service.metrics.stage("choose"):
+                choice = service.chooser.choose(request_id, next(iter(scores.outputs.values())))
+        keep_decision(service, body, request_id, scores, choice)
         return ScoreReply(
-            body.request_id or uuid4().hex,
+            request_id,
             ServedModel(scores.name, scores.version),
             {name: values.tolist() for name, values in scores.outputs.items()},
             scores.missing,
             scores.unknown,
             scores.cold,
             scores.unread or msgspec.UNSET,
+            msgspec.UNSET if choice is None else ChosenCandidate(choice.index, choice.propensity),
         )
 
     told = described(*GUARDED, *READ, reply=ScoreReply, body=ScoreBody)

@@ -20,6 +20,8 @@ from ctrkit.serving.bundle import Bundle, open_bundle
 from ctrkit.serving.campaigns.address import open_ledger
 from ctrkit.serving.campaigns.bidder import Bidder
 from ctrkit.serving.campaigns.config import CampaignsConfig
+from ctrkit.serving.choosing import Chooser
+from ctrkit.serving.feedback.journal import Journal
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.described import example_row, example_score
 from ctrkit.serving.http.errors import JSON, NotReady, Refusal
@@ -95,6 +97,8 @@ class Service:
         metrics: what is counted.
         tokens: who may ask what.
         bidder: who bids for campaigns; None where there are none.
+        journal: where decisions and events are kept; None where they are not.
+        chooser: who chooses among scored candidates; None where the caller does.
     """
 
     config: ServeConfig
@@ -103,6 +107,8 @@ class Service:
     metrics: Metrics
     tokens: Tokens
     bidder: Bidder | None = None
+    journal: Journal | None = None
+    chooser: Chooser | None = None
 
     async def answer(self, request: Request, work: Callable[[bytes], object]) -> Response:
         """The reply to a request with a body.
@@ -220,6 +226,8 @@ class Service:
         self.models.close()
         if self.bidder is not None:
             self.bidder.close()
+        if self.journal is not None:
+            self.journal.close()
 
 
 def _online(config: ServeConfig, bundle: Bundle) -> OnlineFeatures | None:
@@ -240,10 +248,11 @@ def open_service(config: ServeConfig, model: Path) -> Service:
 
     Raises:
         ArtifactError: the folder is not complete, damaged, or of a newer format.
-        ConfigError: the file of tokens is wrong, or a package is not installed.
+        ConfigError: the file of tokens or the policy is wrong, or a package is not installed.
         DataError: the online store has no features of the model.
     """
     tokens = Tokens() if config.tokens is None else Tokens.read(config.tokens)
+    chooser = None if config.policy is None else Chooser.of(config.policy)
     bidder = None
     if config.campaigns is not None:
         campaigns = settings_of(CampaignsConfig, config.campaigns)
@@ -256,7 +265,8 @@ def open_service(config: ServeConfig, model: Path) -> Service:
     scorer.score_rows({name: pl.Series([value]) for name, value in example_row(encoder).items()}, 1)
     models = SingleModel(scorer)
     lane, metrics = Lane(config.waiting, config.time_limit), Metrics(config.window)
-    return Service(config, models, lane, metrics, tokens, bidder)
+    journal = None if config.journal is None else Journal(config.journal, metrics.journalled)
+    return Service(config, models, lane, metrics, tokens, bidder, journal, chooser)
 
 
 def summary_of(scorer: RequestScorer) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""The entries of a journal: decisions, and events that followed them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from ctrkit.serving.requests.body import Value
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+# Unix seconds, to the year 9999.
+Time = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]
+Amount = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+
+
+class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="entry"):
+    """What was known and done for a request with K candidates.
+
+    Attributes:
+        request_id: the name of the request; the first decision of a name counts.
+        time: unix seconds.
+        model: name of the model.
+        version: its version.
+        user: key of the user in the online store, if one was given.
+        context: the features that the request gave for all candidates.
+        candidates: column -> its values for the candidates, as the request gave them, [K].
+        outputs: output of the model -> its values for the candidates, [K].
+        id: column of the candidates' ids; None where the model's spec names none.
+        choice: place of the chosen candidate; None where nothing was chosen.
+        propensity: the probability with which it was chosen; None without a choice.
+        probabilities: the probability of each candidate, [K]; None where no policy chose.
+        bid: the bid, where the request asked for one.
+    """
+
+    request_id: str
+    time: float
+    model: str
+    version: str
+    user: str | None
+    context: dict[str, Value]
+    candidates: dict[str, list[Value]]
+    outputs: dict[str, list[float]]
+    id: str | None = None
+    choice: int | None = None
+    propensity: float | None = None
+    probabilities: list[float] | None = None
+    bid: float | None = None
+
+
+class Event(msgspec.Struct, frozen=True, tag="event", tag_field="entry"):
+    """What came of a decision.
+
+    Attributes:
+        event_id: the name of the event; the first event of a name counts.
+        request_id: that of the decision.
+        kind: `click` or `conversion`.
+        time: unix seconds.
+        value: what it is worth; None where unknown.
+    """
+
+    event_id: str
+    request_id: str
+    kind: Literal["click", "conversion"]
+    time: float
+    value: float | None = None
+
+
+Entry = Decision | Event
