@@ -18,6 +18,7 @@ from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.campaigns.address import open_ledger
 from ctrkit.serving.campaigns.bidder import Bidder
 from ctrkit.serving.campaigns.config import CampaignsConfig
+from ctrkit.serving.feedback.journal import Journal, read_journal
 from ctrkit.serving.http.config import ServeConfig
 from tests.serving.http.conftest import asked, running, service_of
 
@@ -119,3 +120,19 @@ def test_campaigns_are_read_from_a_file(tmp_path: Path) -> None:
     found = settings_of(CampaignsConfig, tmp_path / "campaigns.yaml")
     assert found.ledger == "sqlite:money.db"
     assert found.campaigns[0].end == 1_780_272_000.0
+
+
+def test_bids_are_kept_in_the_journal(
+    bundle: Bundle, model: ctrkit.Model, rows: pl.DataFrame, tmp_path: Path
+) -> None:
+    service = service_of(bundle, ServeConfig(time_limit=10))
+    campaigns = CampaignsConfig.model_validate({"campaigns": [OTHER]})
+    service.bidder = Bidder(campaigns, open_ledger(f"sqlite:{tmp_path / 'ledger.db'}"))
+    service.journal = Journal(tmp_path / "journal")
+    body = {**asked(model, rows[:ADS]), "campaign": "sales"}
+    with running(service) as client:
+        bid = client.post("/v1/bid", json={**body, "auction_id": "a"}).json()
+        client.post("/v1/bid", json={**body, "auction_id": "b", "floor": 1e9})
+    one, other = read_journal(tmp_path / "journal").decisions
+    assert (one.request_id, one.bid, one.choice, one.propensity) == ("a", bid["bid"], bid["candidate"], 1.0)
+    assert (other.request_id, other.bid, other.choice, other.propensity) == ("b", 0.0, None, None)
