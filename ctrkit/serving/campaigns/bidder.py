@@ -248,6 +248,7 @@ class Bidder:
 
     def _opened(self, it: Transaction, of: CampaignConfig, period: int) -> Account:
         """The account of a new period: pacing restarts, and what was learnt stays."""
+        it.forget()
         strategy, last = self._strategies[of.name], it.account(period - 1)
         state = (
             strategy.start(of.budget, of.auctions)
@@ -262,11 +263,12 @@ class Bidder:
         """The account after the strategy has learnt from all ticks of which everything is known."""
         strategy, ticks = self._strategies[of.name], self._ticks[of.name]
         while account.auctions >= (end := ticks.end_of(account.learnt)):
-            tick = it.between(account.period, account.learnt, end)
-            if any(one.open for one in tick):
+            if it.any_open(account.period, account.learnt, end):
                 break
-            state = strategy.update(unpacked(account.state), _result(tick))
-            account = msgspec.structs.replace(account, state=packed(state), learnt=end)
+            if tick := it.between(account.period, account.learnt, end):  # else forgotten: the clock jumped
+                state = strategy.update(unpacked(account.state), _result(tick))
+                account = msgspec.structs.replace(account, state=packed(state))
+            account = msgspec.structs.replace(account, learnt=end)
         return account
 
 

@@ -97,6 +97,15 @@ class Transaction(Protocol):
     def between(self, period: int, first: int, end: int) -> Sequence[Auction]:
         """The auctions of a period from one place to before another, in their order."""
 
+    def any_open(self, period: int, first: int, end: int) -> bool:
+        """Whether one of these auctions is open. It reads none of them, so it may be asked at every bid."""
+
+    def forget(self) -> None:
+        """Forget the auctions of periods older than the one before. Accounts stay.
+
+        They must: if the clock jumps ahead and comes back, an account that is gone would be a new budget.
+        """
+
 
 class Ledger(Protocol):
     """Keeps the accounts. May be used by several threads and processes."""
@@ -106,7 +115,7 @@ class Ledger(Protocol):
 
         Args:
             campaign: name of the campaign.
-            period: the current period; what is older than the period before may be forgotten.
+            period: the current period.
             work: reads and writes; it may be called again, and should change nothing else.
 
         Raises:

@@ -68,6 +68,7 @@ class _Change:
         self._pipe, self._of, self._periods = pipe, f"ctrkit:ledger:{campaign}", (period, period - 1)
         self._accounts: dict[int, Account] = {}
         self._auctions: dict[str, Auction] = {}
+        self._forgotten: list[int] = []
 
     def account(self, period: int) -> Account | None:
         if period in self._accounts:
@@ -97,30 +98,45 @@ class _Change:
         return [one for one in found if one is not None and one.open]
 
     def between(self, period: int, first: int, end: int) -> Sequence[Auction]:
-        kept = self._pipe.zrangebyscore(f"{self._of}:{period}:places", first, f"({end}")
-        new = [o.id for o in self._auctions.values() if o.period == period and first <= o.place < end]
-        ids = dict.fromkeys([*(id.decode() for id in kept), *new])
-        found = [one for id in ids if (one := self.auction(id)) is not None]
-        return sorted(found, key=lambda one: one.place)
+        place = f"{self._of}:{period}"
+        ids = self._pipe.zrangebyscore(f"{place}:places", first, f"({end}")
+        kept = self._pipe.hmget(f"{place}:auctions", ids) if ids else []
+        found = {
+            id.decode(): msgspec.json.decode(one, type=Auction) for id, one in zip(ids, kept, strict=True)
+        }
+        found |= self._new(period, first, end)
+        return sorted(found.values(), key=lambda one: one.place)
+
+    def any_open(self, period: int, first: int, end: int) -> bool:
+        kept = self._pipe.zrangebyscore(f"{self._of}:{period}:open_places", first, f"({end}")
+        new = self._new(period, first, end)
+        return any(one.open for one in new.values()) or any(id.decode() not in new for id in kept)
+
+    def forget(self) -> None:
+        kept = [int(period) for period in self._pipe.smembers(f"{self._of}:periods")]
+        self._forgotten = [period for period in kept if period < min(self._periods)]
+
+    def _new(self, period: int, first: int, end: int) -> dict[str, Auction]:
+        """The auctions of these places that are not written yet."""
+        written = self._auctions.items()
+        return {id: one for id, one in written if one.period == period and first <= one.place < end}
 
     def write(self) -> None:
         """Put all writes into the transaction."""
         for period, account in self._accounts.items():
             self._pipe.hset(f"{self._of}:accounts", period, msgspec.json.encode(account))
-            if not account.auctions:  # a new period
-                self._forget(period - 2)
+            self._pipe.sadd(f"{self._of}:periods", period)
         for one in self._auctions.values():
             place = f"{self._of}:{one.period}"
             self._pipe.hset(f"{place}:auctions", one.id, msgspec.json.encode(one))
             self._pipe.zadd(f"{place}:places", {one.id: one.place})
             if one.open:
                 self._pipe.zadd(f"{place}:open", {one.id: one.moment})
+                self._pipe.zadd(f"{place}:open_places", {one.id: one.place})
             else:
                 self._pipe.zrem(f"{place}:open", one.id)
-
-    def _forget(self, period: int) -> None:
-        """Let all keys of a period expire soon."""
-        place = f"{self._of}:{period}"
-        self._pipe.hdel(f"{self._of}:accounts", period)
-        for kind in ("auctions", "open", "places"):
-            self._pipe.expire(f"{place}:{kind}", 1)
+                self._pipe.zrem(f"{place}:open_places", one.id)
+        for period in self._forgotten:
+            for kind in ("auctions", "open", "open_places", "places"):
+                self._pipe.unlink(f"{self._of}:{period}:{kind}")
+            self._pipe.srem(f"{self._of}:periods", period)

@@ -22,6 +22,7 @@ _TABLES = (
     " PRIMARY KEY (campaign, id)) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS places ON auctions (campaign, period, place)",
     "CREATE INDEX IF NOT EXISTS open_bids ON auctions (campaign, moment) WHERE open",
+    "CREATE INDEX IF NOT EXISTS open_places ON auctions (campaign, period, place) WHERE open",
 )
 
 
@@ -84,10 +85,6 @@ class _Change:
         row = (self._campaign, account.period, msgspec.json.encode(account))
         changed = "INSERT INTO accounts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET content = excluded.content"
         self._connection.execute(changed, row)
-        if not account.auctions:  # a new period
-            old = (self._campaign, account.period - 1)
-            self._connection.execute("DELETE FROM auctions WHERE campaign = ? AND period < ?", old)
-            self._connection.execute("DELETE FROM accounts WHERE campaign = ? AND period < ?", old)
 
     def auction(self, id: str) -> Auction | None:
         query = "SELECT content FROM auctions WHERE campaign = ? AND id = ?"
@@ -109,6 +106,17 @@ class _Change:
     def between(self, period: int, first: int, end: int) -> Sequence[Auction]:
         places = "period = ? AND place >= ? AND place < ? ORDER BY place"
         return self._read(f"SELECT content FROM auctions WHERE campaign = ? AND {places}", period, first, end)
+
+    def any_open(self, period: int, first: int, end: int) -> bool:
+        query = (
+            "SELECT 1 FROM auctions WHERE campaign = ? AND open AND period = ? AND place >= ? AND place < ?"
+        )
+        key = (self._campaign, period, first, end)
+        return self._connection.execute(f"{query} LIMIT 1", key).fetchone() is not None
+
+    def forget(self) -> None:
+        old = (self._campaign, self._period - 1)
+        self._connection.execute("DELETE FROM auctions WHERE campaign = ? AND period < ?", old)
 
     def _read(self, query: str, *given: object) -> list[Auction]:
         rows = self._connection.execute(query, (self._campaign, *given)).fetchall()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from ctrkit.serving.campaigns.bidder import (
     NoticeError,
 )
 from ctrkit.serving.campaigns.config import CampaignsConfig
-from ctrkit.serving.campaigns.ledger import Ledger, LedgerError
+from ctrkit.serving.campaigns.ledger import Auction, Ledger, LedgerError, Transaction
 from ctrkit.serving.campaigns.states import packed, unpacked
 from tests.online.conftest import redis_server
 
@@ -228,6 +228,61 @@ def test_the_budget_is_new_in_each_period_and_late_wins_count_in_their_own(ledge
     clock.now += 3 * DAY
     ours.bid("c", "e", p(0.9), TASKS)
     assert not ours.settle("c", "a", won=True, price=0.8).known
+
+
+@pytest.mark.parametrize("days", [1, 2, 3, 400])
+def test_a_clock_that_jumps_ahead_and_back_gives_no_new_budget(ledger: Ledger, days: int) -> None:
+    clock = Clock()
+    ours = bidder(ledger, clock, budget=1.0, tick=1)
+    ours.bid("c", "a", p(0.6), TASKS)
+    ours.settle("c", "a", won=True, price=0.6)
+    assert ours.bid("c", "b", p(0.3), TASKS).bid == 0.3  # open while the clock jumps
+    clock.now += days * DAY
+    assert ours.bid("c", "d", p(0.9), TASKS).bid == 0.9
+    clock.now -= days * DAY
+    for name in "efg":
+        ours.bid("c", name, p(0.6), TASKS)
+    (state,) = ours.state()
+    assert state["spent"] == 0.6
+    assert state["spent"] + state["reserved"] <= 1.0 + 1e-12
+
+
+def test_auctions_are_forgotten_two_periods_later(ledger: Ledger) -> None:
+    clock = Clock()
+    ours = bidder(ledger, clock)
+    for day in (0, 1, 2, 5):
+        clock.now = NOON + day * DAY
+        ours.bid("c", f"of day {day}", p(0.5), TASKS)
+    now = ours.campaigns["c"].period_at(clock.now)
+    assert now is not None
+    for day in (0, 1, 2):
+        old = now - 5 + day
+        assert not ledger.change("c", old, lambda it, old=old: it.between(old, 0, 10))  # type: ignore[misc]
+        assert ledger.change("c", old, lambda it, old=old: it.account(old)) is not None  # type: ignore[misc]
+
+
+def test_an_open_bid_does_not_make_later_ones_read_its_tick_again(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, read = bidder(ledger, budget=1e6, tick=5, hold=1e6), []
+    period = ours.campaigns["c"].period_at(NOON)
+    assert period is not None
+    kind = type(ledger.change("c", period, lambda it: it))
+    between = kind.between
+
+    def counted(self: Transaction, period: int, first: int, end: int) -> Sequence[Auction]:
+        read.append(first)
+        return between(self, period, first, end)
+
+    monkeypatch.setattr(kind, "between", counted)
+    for place in range(30):
+        ours.bid("c", str(place), p(0.5), TASKS)
+        if place != 12:
+            ours.settle("c", str(place), won=False)
+    assert max(read) < 10
+    assert len(read) == len(set(read))
+    ours.settle("c", "12", won=True, price=0.5)
+    assert max(read) == 25
 
 
 def _hammer(address: str, worker: int, requests: int, started: Any) -> None:
