@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,13 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of Redis, started for the tests."""
+@contextmanager
+def redis_on(port: int, folder: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of Redis on a port, with further settings."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed (`apt-get install redis-server`)")
-    port, folder = free_port(), tmp_path_factory.mktemp("redis")
-    settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *more]
     server = subprocess.Popen([program, *settings], stdout=subprocess.DEVNULL)
     try:
         for _ in range(100):
@@ -35,10 +35,18 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.05)
         else:
             pytest.skip("redis-server does not start")
-        yield f"redis://127.0.0.1:{port}/0"
+        yield server
     finally:
         server.terminate()
         server.wait()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of Redis, started for the tests."""
+    port = free_port()
+    with redis_on(port, tmp_path_factory.mktemp("redis")):
+        yield f"redis://127.0.0.1:{port}/0"
 
 
 @pytest.fixture

@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 # How often a change is tried that others came before, and the longest pause between two tries in seconds.
 _TRIES, _PAUSE = 200, 0.01
+# Seconds to wait for the server, and in which a server that has not answered is not asked again: a thread
+# that waits for it does nothing else.
+_PATIENCE, _REST = 0.5, 1.0
 
 
 class RedisLedger:
@@ -31,11 +34,17 @@ class RedisLedger:
         self.address = address
         self._redis = require("redis", "the ledger of Redis", "redis")
         self._client: Any = self._redis.Redis.from_url(
-            address, password=os.environ.get("REDIS_PASSWORD"), socket_timeout=2, socket_connect_timeout=2
+            address,
+            password=os.environ.get("REDIS_PASSWORD"),
+            socket_timeout=_PATIENCE,
+            socket_connect_timeout=_PATIENCE,
         )
+        self._asked_from = 0.0
 
     def change(self, campaign: str, period: int, work: Callable[[Transaction], T]) -> T:
         """As in `Ledger`: what was read must not have changed when it is written, or all begins again."""
+        if time.monotonic() < self._asked_from:
+            raise LedgerError(f"The ledger {self.address} has just not answered.")
         version = f"ctrkit:ledger:{campaign}:version"
         try:
             for _ in range(_TRIES):
@@ -53,6 +62,8 @@ class RedisLedger:
                         continue
                     return found
         except (self._redis.RedisError, msgspec.MsgspecError) as error:
+            if isinstance(error, self._redis.ConnectionError | self._redis.TimeoutError):
+                self._asked_from = time.monotonic() + _REST
             raise LedgerError(f"The ledger {self.address} does not answer: {reason(error)}") from error
         raise LedgerError(f"The ledger {self.address} is too busy: others came before {_TRIES} times.")
 

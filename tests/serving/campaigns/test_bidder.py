@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ from ctrkit.serving.campaigns.bidder import (
 from ctrkit.serving.campaigns.config import CampaignsConfig
 from ctrkit.serving.campaigns.ledger import Auction, Ledger, LedgerError, Transaction
 from ctrkit.serving.campaigns.states import packed, unpacked
-from tests.online.conftest import redis_server
+from tests.online.conftest import free_port, redis_on, redis_server
 
 __all__ = ["redis_server"]
 NOON, DAY = 1_772_366_400.0, 86_400.0
@@ -358,6 +359,38 @@ def test_without_its_ledger_nothing_is_bid_until_it_is_back(tmp_path: Path) -> N
     folder.mkdir()
     assert ours.bid("c", "a", p(0.5), TASKS).bid == 0.5
     ledger.close()
+
+
+@pytest.mark.slow
+def test_redis_may_hang_or_stop_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("redis")
+    monkeypatch.setattr("ctrkit.serving.campaigns.redis._REST", 0.3)
+    port = free_port()
+    ours = bidder(open_ledger(f"redis://127.0.0.1:{port}/0"), budget=1.0)
+
+    def refused() -> float:
+        begun = time.monotonic()
+        assert ours.bid("c", "x", p(0.6), TASKS).reason == UNKNOWN_LEDGER
+        with pytest.raises(LedgerError):
+            ours.settle("c", "a", won=True, price=0.6)
+        return time.monotonic() - begun
+
+    with redis_on(port, tmp_path, "--appendonly", "yes") as server:
+        assert ours.bid("c", "a", p(0.6), TASKS).bid == 0.6
+        server.send_signal(signal.SIGSTOP)
+        try:
+            assert refused() < 2.0
+            assert refused() < 0.1  # it is not waited for again at once
+        finally:
+            server.send_signal(signal.SIGCONT)
+        time.sleep(0.35)
+        assert ours.settle("c", "a", won=True, price=0.6).spent == 0.6
+    refused()
+    with redis_on(port, tmp_path, "--appendonly", "yes"):
+        time.sleep(0.35)
+        assert ours.bid("c", "b", p(0.6), TASKS).bid == pytest.approx(0.4)
+        assert ours.settle("c", "a", won=True, price=0.6).repeated
+    ours.close()
 
 
 @pytest.mark.parametrize("wrong", ["", "sqlite:", "redis:", "redis://user:secret@host", "mysql://host"])
