@@ -187,10 +187,7 @@ class HistoryReader(nn.Module):
             ids: the sequences themselves, kept for models that embed them in another way.
         """
         if not self.others:
-            encoded = self.encoder.encode(self.events(parts), mask)
-            if encoded.mask.shape[1] > mask.shape[1]:  # of histories without a place, the encoder makes one
-                ids = {name: F.pad(sequence, (1, 0)) for name, sequence in ids.items()}
-            return _state(encoded, ids)
+            return _state(self.encoder.encode(self.events(parts), mask), ids)
         states = []
         for reader, places in zip(self.readers, self.places, strict=True):
             newest = {name: ids[name][:, -reader.length :] for name in reader.names}
@@ -346,4 +343,8 @@ def _matched(pooling: Pooling, feature_map: FeatureMap) -> tuple[str, int]:
 
 
 def _state(encoded: Encoded, ids: Mapping[str, Tensor]) -> HistoryState:
+    # Of histories without a place, the encoder makes one.
+    more = encoded.mask.shape[1] - next(iter(ids.values())).shape[1]
+    if more:
+        ids = {name: F.pad(sequence, (more, 0)) for name, sequence in ids.items()}
     return HistoryState(encoded.mask, encoded.events, encoded.states, encoded.memory, ids)

@@ -111,6 +111,16 @@ def test_an_event_is_appended_to_its_domain_alone(draw: torch.Generator) -> None
     torch.testing.assert_close(history.read(longer, *target), history.read(wanted, *target))
 
 
+@torch.no_grad()
+def test_histories_without_a_place_are_those_without_events(draw: torch.Generator) -> None:
+    search = HistoryConfig(readouts=(HardSearchPooling(), MeanPooling()))
+    history, target = reader(search), targets(draw)
+    none = sequences(draw, [0] * USERS, [0] * USERS)
+    short = {name: ids[:, :0] for name, ids in none.items()}
+    found, wanted = (history.read(encode(history, ids), *target) for ids in (short, none))
+    torch.testing.assert_close(found, wanted)
+
+
 def test_a_domain_is_read_by_the_poolings_that_can_read_it() -> None:
     search = HistoryConfig(readouts=(HardSearchPooling(),))
     clicks, queries = reader(search).readers
