@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import polars as pl
@@ -13,6 +14,7 @@ from ctrkit.bidding.simulation.simulator import LONGEST_TICK, SHORTEST_TICK, TIC
 from ctrkit.config import Config
 from ctrkit.errors import DataError
 from ctrkit.schema import unix_seconds
+from ctrkit.serving.requests.body import Value
 from ctrkit.settings import NotNegative, Positive
 
 DAY = 86_400.0
@@ -29,6 +31,41 @@ def _moment(given: Any) -> Any:
 
 
 Moment = Annotated[float, BeforeValidator(_moment)]
+
+
+class AdConfig(Config):
+    """An ad that a campaign shows in auctions of an exchange.
+
+    Attributes:
+        adid: its name.
+        crid: name of its creative; by default `adid`.
+        adm: its markup; by default the exchange has it.
+        features: column -> value of the model's features of the ad.
+    """
+
+    adid: str = Field(min_length=1)
+    crid: str | None = None
+    adm: str | None = None
+    features: Mapping[str, Value] = Field(default_factory=dict)
+
+
+class OpenRtbConfig(Config):
+    """How bid requests of an exchange are read and answered.
+
+    Paths lead into the request, such as `device.devicetype`; those that begin with `imp.` lead into the
+    impression. Numbers between the dots are places in arrays.
+
+    Attributes:
+        notices: public address of the server, at which the exchange calls the notices.
+        currency: the currency of all budgets, as in ISO 4217.
+        features: column -> path of its value in the request; null for one that requests do not have.
+        user: path of the user's key for the online store; by default users have none.
+    """
+
+    notices: str = Field(pattern=r"^https?://[^\s?#]+$")
+    currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
+    features: Mapping[str, str | None] = Field(default_factory=dict)
+    user: str | None = None
 
 
 class CampaignConfig(Config):
@@ -50,6 +87,7 @@ class CampaignConfig(Config):
             10 and 1000, as in the simulator.
         hold: seconds after which a bid without a notice counts as lost, and its money is free again. Set it
             longer than the exchange takes to tell: a later win is counted, but may exceed the budget.
+        ads: its ads, for bids by OpenRTB; requests to `/v1/bid` bring theirs.
     """
 
     name: str = Field(pattern=r"^[\w.-]{1,100}$")
@@ -65,6 +103,7 @@ class CampaignConfig(Config):
     integer_bids: bool = False
     tick: PositiveInt | None = None
     hold: Positive = 60.0
+    ads: tuple[AdConfig, ...] = ()
 
     @model_validator(mode="after")
     def _is_worth_something(self) -> CampaignConfig:
@@ -103,10 +142,12 @@ class CampaignsConfig(Config):
         campaigns: the campaigns.
         ledger: where their money is kept, for all processes: `sqlite:PATH` on one machine, or
             `redis://HOST:PORT/DB` (the password comes from the variable REDIS_PASSWORD).
+        openrtb: how bid requests of an exchange are read; by default none are.
     """
 
     campaigns: tuple[CampaignConfig, ...] = Field(min_length=1)
     ledger: str = "sqlite:campaigns.db"
+    openrtb: OpenRtbConfig | None = None
 
     @model_validator(mode="after")
     def _names_differ(self) -> CampaignsConfig:

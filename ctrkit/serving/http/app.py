@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ctrkit.serving.http import bid, feedback, health, invocations, open_inference, page, score
+from ctrkit.serving.http import bid, feedback, health, invocations, open_inference, openrtb, page, score
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.described import example_row, example_score, openapi_of
 from ctrkit.serving.http.errors import Refusal
@@ -24,7 +24,7 @@ from ctrkit.serving.http.logs import LOGGER
 from ctrkit.serving.http.service import Service, open_service
 
 # Each has the routes of one protocol.
-ROUTES = (health, score, bid, feedback, open_inference, invocations, page)
+ROUTES = (health, score, bid, openrtb, feedback, open_inference, invocations, page)
 # Seconds between two times that sums of the window are brought up to date, for the other workers.
 _REFRESH = 5.0
 

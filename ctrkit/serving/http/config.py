@@ -26,6 +26,7 @@ class ServeConfig(Config):
             they are not.
         policy: who chooses one of the candidates of a request for scores, such as `softmax:temperature=0.1`
             (see `ctrkit.policies`). By default the caller does.
+        notice_key: file of the secret that signs the notices of OpenRTB (see `ctrkit.serving.http.notices`).
         certificate: file of the TLS certificate; by default the server speaks plain HTTP.
         key: file of the certificate's key.
         max_body: largest size of a body in bytes.
@@ -49,6 +50,7 @@ class ServeConfig(Config):
     campaigns: Path | None = None
     journal: Path | None = None
     policy: str | None = None
+    notice_key: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
     max_body: int = Field(default=16 << 20, ge=1)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ctrkit.config import settings_of
-from ctrkit.errors import InputError
+from ctrkit.errors import ConfigError, InputError
 from ctrkit.online.address import open_store
 from ctrkit.serving.bundle import Bundle, open_bundle
 from ctrkit.serving.campaigns.address import open_ledger
@@ -27,6 +27,7 @@ from ctrkit.serving.http.described import example_row, example_score
 from ctrkit.serving.http.errors import JSON, NotReady, Refusal
 from ctrkit.serving.http.lane import Lane
 from ctrkit.serving.http.metrics import Metrics
+from ctrkit.serving.http.notices import Exchange
 from ctrkit.serving.http.security import Tokens
 from ctrkit.serving.requests.body import ScoreBody
 from ctrkit.serving.requests.encoding import FieldError
@@ -99,6 +100,7 @@ class Service:
         bidder: who bids for campaigns; None where there are none.
         journal: where decisions and events are kept; None where they are not.
         chooser: who chooses among scored candidates; None where the caller does.
+        exchange: how an exchange is answered; None where none asks.
     """
 
     config: ServeConfig
@@ -109,6 +111,7 @@ class Service:
     bidder: Bidder | None = None
     journal: Journal | None = None
     chooser: Chooser | None = None
+    exchange: Exchange | None = None
 
     async def answer(self, request: Request, work: Callable[[bytes], object]) -> Response:
         """The reply to a request with a body.
@@ -120,7 +123,7 @@ class Service:
         Raises:
             Refusal: the body is too large or too slow, too many requests wait, or `work` refuses it.
         """
-        raw = await self._body(request)
+        raw = await self.body(request)
         return await self.lane.run(self._answered, work, raw)
 
     def _answered(self, work: Callable[[bytes], object], raw: bytes) -> Response:
@@ -198,8 +201,12 @@ class Service:
                 hint="Ask in several requests",
             )
 
-    async def _body(self, request: Request) -> bytes:
-        """The body of a request, within its limits."""
+    async def body(self, request: Request) -> bytes:
+        """The body of a request, within its limits.
+
+        Raises:
+            Refusal: 408, 413 or 415, it is too slow, too large or compressed.
+        """
         most = self.config.max_body
         coding = request.headers.get("content-encoding", "identity")
         if coding != "identity":
@@ -239,6 +246,17 @@ def _online(config: ServeConfig, bundle: Bundle) -> OnlineFeatures | None:
     return OnlineFeatures(store, spec, name, version, config.user_key, config.item_key)
 
 
+def _check_ads(scorer: RequestScorer, bidder: Bidder) -> None:
+    """Score the ads of campaigns, so that no request finds a fault of theirs."""
+    for campaign in bidder.campaigns.values():
+        for ad in campaign.ads:
+            try:
+                scorer.score(ScoreBody([dict(ad.features)]))
+            except FieldError as error:
+                of = f"ad '{ad.adid}' of campaign '{campaign.name}'"
+                raise ConfigError(f"{of}: {error.message}", argument=error.path) from None
+
+
 def open_service(config: ServeConfig, model: Path) -> Service:
     """The service of a model.
 
@@ -248,14 +266,17 @@ def open_service(config: ServeConfig, model: Path) -> Service:
 
     Raises:
         ArtifactError: the folder is not complete, damaged, or of a newer format.
-        ConfigError: the file of tokens or the policy is wrong, or a package is not installed.
+        ConfigError: the file of tokens, that of the notices' key or the policy is wrong, an ad of a
+            campaign has a wrong feature, or a package is not installed.
         DataError: the online store has no features of the model.
     """
     tokens = Tokens() if config.tokens is None else Tokens.read(config.tokens)
     chooser = None if config.policy is None else Chooser.of(config.policy)
-    bidder = None
+    bidder, exchange = None, None
     if config.campaigns is not None:
         campaigns = settings_of(CampaignsConfig, config.campaigns)
+        if campaigns.openrtb is not None:
+            exchange = Exchange.read(campaigns.openrtb, config.notice_key)
         bidder = Bidder(campaigns, open_ledger(campaigns.ledger))
     bundle = open_bundle(model, config.threads)
     scorer = RequestScorer(bundle, _online(config, bundle))
@@ -263,10 +284,12 @@ def open_service(config: ServeConfig, model: Path) -> Service:
     encoder = scorer.bundle.encoder
     scorer.score(msgspec.convert(example_score(encoder), ScoreBody))
     scorer.score_rows({name: pl.Series([value]) for name, value in example_row(encoder).items()}, 1)
+    if bidder is not None:
+        _check_ads(scorer, bidder)
     models = SingleModel(scorer)
     lane, metrics = Lane(config.waiting, config.time_limit), Metrics(config.window)
     journal = None if config.journal is None else Journal(config.journal, metrics.journalled)
-    return Service(config, models, lane, metrics, tokens, bidder, journal, chooser)
+    return Service(config, models, lane, metrics, tokens, bidder, journal, chooser, exchange)
 
 
 def summary_of(scorer: RequestScorer) -> dict[str, Any]:
