@@ -1,7 +1,7 @@
 """Bid requests and responses of OpenRTB 2.6, as far as they are read and written.
 
 Source: IAB Tech Lab, "OpenRTB Specification 2.6": objects BidRequest (3.2.1), Imp (3.2.4), Pmp (3.2.11),
-BidResponse (4.2.1), SeatBid (4.2.2) and Bid (4.2.3); codes of no bid are those of "AdCOM 1.0", list "No-Bid
+BidResponse (4.2.1), SeatBid (4.2.2) and Bid (4.2.3); codes of no bid are those of its list "No-Bid
 Reason Codes". Prices and floors of OpenRTB are for a thousand impressions (CPM), ctrkit's money is for one.
 """
 
