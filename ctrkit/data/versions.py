@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ctrkit.data.encoder import Encoder
 
 # Digits of a version: 48 bits, so that a million versions share one with a chance below 1 %.
-_DIGITS = 12
+DIGITS = 12
 
 
 def version_of(encoder: Encoder) -> str:
@@ -23,7 +23,7 @@ def version_of(encoder: Encoder) -> str:
     Equal encoders have equal versions on every machine, also after they were written and read again.
     """
     plain = json.dumps(encoder.state(), sort_keys=True, default=_digest)
-    return hashlib.sha256(plain.encode()).hexdigest()[:_DIGITS]
+    return hashlib.sha256(plain.encode()).hexdigest()[:DIGITS]
 
 
 def differences(

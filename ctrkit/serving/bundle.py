@@ -1,11 +1,13 @@
 """An exported model: a folder of graphs, and of what encodes rows for them.
 
-`export.json` is written last: a folder without it is not complete. No file can hold code, and a
-folder is opened without PyTorch, but for graphs of PyTorch's own format.
+`export.json` is written last: a folder without it is not complete. It has the hash of every other file, and
+the version of the model is a hash of what it says, so that a changed byte anywhere is found. No file can
+hold code, and a folder is opened without PyTorch, but for graphs of PyTorch's own format.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -21,11 +23,11 @@ from ctrkit.data.encoded import EncodedTable
 from ctrkit.data.encoder import Encoder
 from ctrkit.data.raw_encoder import RawEncoder, encoder_of
 from ctrkit.data.raw_model import RawModel
-from ctrkit.data.versions import version_of
+from ctrkit.data.versions import DIGITS
 from ctrkit.errors import ArtifactError, ConfigError
 from ctrkit.serving.sessions import Arrays, OnnxSession, Session, session_of
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, ENCODER = "export.json", "encoder.zip"
 # What calibrators read alone: logits before them, and ids.
 ANSWERED = "found", "ids"
@@ -192,20 +194,83 @@ def open_bundle(folder: str | os.PathLike[str], threads: int = 1) -> Bundle:
         ConfigError: the runtime is not installed.
     """
     home = Path(folder)
-    if not (home / MANIFEST).is_file():
-        raise ArtifactError("this is no exported model, or it is not complete", file=home, hint=_AGAIN)
+    known = read_manifest(home)
+    check_files(home, known)
     try:
-        known: dict[str, Any] = json.loads((home / MANIFEST).read_text(encoding="utf-8"))
-        if known["format"] > FORMAT:
-            raise ArtifactError("the export is of a newer ctrkit", file=home, hint="Install a newer ctrkit")
         encoder = encoder_of(read_arrays(home / ENCODER))
-        if version_of(encoder) != known["version"]:
-            raise ValueError("encoder and graphs are of different versions")
         return Bundle(known, encoder, graphs_of(known, home, encoder, threads))
     except (ArtifactError, ConfigError):
         raise
     except Exception as error:  # of many kinds, by the damage
-        raise ArtifactError("the exported model is damaged", file=home, hint=_AGAIN) from error
+        raise _damaged(home) from error
+
+
+def sealed(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What `export.json` shall say: a manifest with the hashes of all files, and the version of the model.
+
+    Args:
+        manifest: what else it says.
+        folder: the files, which are complete.
+    """
+    files = {path.name: _digest(path) for path in sorted(folder.iterdir())}
+    known = {**manifest, "files": files}
+    return {**known, "version": _version(known)}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `export.json` says.
+
+    Raises:
+        ArtifactError: it is missing or damaged, or of another format.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise ArtifactError("this is no exported model, or it is not complete", file=folder, hint=_AGAIN)
+    try:
+        known: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if known["format"] > FORMAT:
+            raise ArtifactError("the export is of a newer ctrkit", file=folder, hint="Install a newer ctrkit")
+        if known["format"] < FORMAT:
+            raise ArtifactError("the export is of an older ctrkit", file=folder, hint=_AGAIN)
+        inside = all(Path(name).name == name for name in known["files"])
+        if known["version"] != _version(known) or not inside:
+            raise _damaged(folder)
+    except ArtifactError:
+        raise
+    except Exception as error:  # of many kinds, by the damage
+        raise _damaged(folder) from error
+    return known
+
+
+def check_files(folder: Path, known: Mapping[str, Any]) -> None:
+    """Check that the files of an exported model are those that were written.
+
+    Args:
+        folder: the folder.
+        known: what its `export.json` says.
+
+    Raises:
+        ArtifactError: a file is missing or has changed.
+    """
+    for name, digest in known["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtifactError("the file is missing", file=path, hint=_AGAIN)
+        if _digest(path) != digest:
+            raise ArtifactError("the file is damaged: its hash is another", file=path, hint=_AGAIN)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(known: Mapping[str, Any]) -> str:
+    said = json.dumps({name: value for name, value in known.items() if name != "version"}, sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:DIGITS]
+
+
+def _damaged(folder: Path) -> ArtifactError:
+    return ArtifactError("the exported model is damaged", file=folder, hint=_AGAIN)
 
 
 def arrays_of(rows: EncodedTable) -> dict[str, NDArray[Any]]:

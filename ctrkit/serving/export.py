@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,18 @@ from ctrkit.data.versions import version_of
 from ctrkit.errors import ConfigError, DataError, RunError
 from ctrkit.models.onnx import OnnxModel
 from ctrkit.progress import OnStep, silent
-from ctrkit.serving.bundle import ENCODER, FORMAT, MANIFEST, READING, ROWS, arrays_of, graphs_of
+from ctrkit.serving.batch import encoded_rows, raw_rows, write_batch
+from ctrkit.serving.bundle import (
+    ENCODER,
+    FORMAT,
+    MANIFEST,
+    READING,
+    ROWS,
+    Graphs,
+    arrays_of,
+    graphs_of,
+    sealed,
+)
 from ctrkit.serving.graphs import GRAPHS, CalibratedModel, UserGraph
 from ctrkit.serving.parity import TOLERANCE, Parity, any_rows, compared
 from ctrkit.serving.reductions import Reduction, check_formats, reduce_files
@@ -30,6 +42,8 @@ from ctrkit.tables import unwritable, write_json
 
 # Rows on which graphs are traced: their number must be none that the model itself has.
 _TRACED = 37
+# Reduced graphs round by the rows of a call and by the processor; their logits agree to this share.
+_REDUCED_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ def export(
         "format": FORMAT,
         "kind": kind,
         "name": encoder.spec.name,
-        "version": version_of(encoder),
+        "features": version_of(encoder),
         "interface": asdict(interface),
         **({READING: model.network.config.reading} if isinstance(model.network, OnnxModel) else {}),
         **(about or {}),
@@ -110,6 +124,7 @@ def export(
                     continue
                 checked[name] = compared(graphs, table, answer.wanted, answer.jumps)
                 _need_parity(name, checked[name])
+                taken = table
             if not checked:
                 raise ConfigError(
                     "the imported model takes no random values, so nothing was compared",
@@ -118,17 +133,22 @@ def export(
             if reductions:
                 written = [part / f"{name}{opens.suffix}" for name in interface.graphs]
                 manifest["kind"] = reduce_files(reductions, kind, written)
-                graphs_of(manifest, part, encoder)
+            batch = raw_rows(encoder, taken)
+            answer, tolerance = answers(encoded_rows(encoder, batch)), TOLERANCE
+            if reductions:
+                answer = _of_reduced(graphs_of(manifest, part, encoder), encoded_rows(encoder, batch))
+                tolerance = _REDUCED_TOLERANCE
+            write_batch(batch, answer.wanted, answer.jumps, tolerance, part)
             write_arrays(encoder.state(), part / ENCODER)
-            files = sorted(path.name for path in part.iterdir())
+            parity = {name: asdict(one) for name, one in checked.items()}
+            known = sealed({**manifest, "parity": parity}, part)
             (folder / MANIFEST).unlink(missing_ok=True)
-            for name in files:
+            for name in known["files"]:
                 (part / name).replace(folder / name)
     except OSError as error:
         raise unwritable(folder, error) from error
-    parity = {name: asdict(one) for name, one in checked.items()}
-    write_json({**manifest, "parity": parity}, folder / MANIFEST)
-    return [*files, MANIFEST], checked
+    write_json(known, folder / MANIFEST)
+    return [*known["files"], MANIFEST], checked
 
 
 def examples_of(model: CalibratedModel, arrays: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
@@ -143,6 +163,11 @@ def examples_of(model: CalibratedModel, arrays: Mapping[str, Any]) -> dict[str, 
             encoded = UserGraph(model)(*one.values())
         state = dict(zip(interface.state, encoded, strict=True))
     return {name: {**static, **(many if name == ROWS else one), **state} for name in interface.graphs}
+
+
+def _of_reduced(graphs: Graphs, rows: EncodedTable) -> Answers:
+    """What reduced graphs give. Logits alone are compared: rounding decides at steps of calibrators."""
+    return Answers(graphs.score(arrays_of(rows)), np.ones(len(rows), dtype=np.bool_))
 
 
 def _need_parity(rows: str, parity: Parity) -> None:

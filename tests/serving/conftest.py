@@ -9,6 +9,9 @@ import pytest
 
 import ctrkit
 from ctrkit.calibration import CalibrationWarning
+from ctrkit.data.versions import version_of
+from ctrkit.serving.bundle import Bundle
+from tests.serving.test_graphs import InMemory, calibrated
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,22 @@ def exported(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.largest_difference < 1e-5
     assert result.to_dict()["parity"]["largest_difference"] == result.largest_difference
     return folder
+
+
+@pytest.fixture(scope="session")
+def model(trained: Path) -> ctrkit.Model:
+    return ctrkit.load(trained)
+
+
+@pytest.fixture(scope="session")
+def bundle(model: ctrkit.Model) -> Bundle:
+    """The exported model, with graphs that PyTorch computes: to write graphs takes long."""
+    known = {
+        "name": "features",
+        "version": "0123456789ab",
+        "features": version_of(model.encoder),
+        "kind": "onnx",
+        "calibrated": list(model.tasks),
+        "parity": {},
+    }
+    return Bundle(known, model.encoder, InMemory(calibrated(model)))  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,8 +15,10 @@ import torch
 
 import ctrkit
 from ctrkit.calibration import Calibrator, IsotonicRegression
+from ctrkit.data.versions import version_of
 from ctrkit.errors import ArtifactError, ConfigError, RunError
 from ctrkit.models.base import MODELS
+from ctrkit.serving import bundle as bundle_file
 from ctrkit.serving import export as exporting
 from ctrkit.serving.bundle import ROWS, Graphs, arrays_of, open_bundle
 from ctrkit.serving.graphs import GRAPHS, CalibratedModel
@@ -46,37 +49,49 @@ def test_an_exported_model_scores_raw_rows_as_its_model_does(exported: Path, log
 
 def test_files_are_named_and_complete(exported: Path) -> None:
     files = sorted(path.name for path in (exported / "export").iterdir())
-    assert files == ["candidates.onnx", "encoder.zip", "export.json", "rows.onnx", "user.onnx"]
+    assert files == ["batch.zip", "candidates.onnx", "encoder.zip", "export.json", "rows.onnx", "user.onnx"]
+    assert [*open_bundle(exported / "export").known["files"]] == [
+        one for one in files if one != "export.json"
+    ]
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("export.json", None, "not complete"),
-        ("rows.onnx", None, "the graph is missing"),
-        ("rows.onnx", b"\x08\x07nonsense", "the graph is damaged"),
-        ("encoder.zip", b"{}", "damaged"),
-        ("export.json", b"[]", "damaged"),
-    ],
-)
-def test_a_damaged_export_is_refused(
-    exported: Path, tmp_path: Path, name: str, change: bytes | None, message: str
-) -> None:
-    folder = Path(shutil.copytree(exported / "export", tmp_path / "export"))
-    (folder / name).unlink() if change is None else (folder / name).write_bytes(change)
-    with pytest.raises(ArtifactError, match=message):
-        open_bundle(folder)
+def resealed(known: dict[str, Any]) -> dict[str, Any]:
+    """What `export.json` says, with the version that it should have."""
+    return {**known, "version": bundle_file._version(known)}
 
 
-def test_encoder_and_graphs_of_different_versions_do_not_meet(exported: Path, tmp_path: Path) -> None:
+def changed(content: bytes, damage: str) -> bytes:
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    return {"flipped": flipped, "cut": content[:-2], "empty": b"", "no JSON": b"[]"}[damage]
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped", "cut", "empty", "no JSON"])
+def test_a_damaged_export_is_refused_and_names_the_file(exported: Path, tmp_path: Path, damage: str) -> None:
+    for file in sorted((exported / "export").iterdir()):
+        folder = Path(shutil.copytree(exported / "export", tmp_path / file.stem))
+        if damage == "missing":
+            (folder / file.name).unlink()
+        else:
+            (folder / file.name).write_bytes(changed(file.read_bytes(), damage))
+        named = folder if file.name == "export.json" else folder / file.name
+        with pytest.raises(ArtifactError, match=r"damaged|missing|not complete") as told:
+            open_bundle(folder)
+        assert told.value.file == str(named)
+
+
+def test_the_version_is_that_of_all_that_an_export_says(exported: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported / "export", tmp_path / "export"))
     known = json.loads((folder / "export.json").read_text())
-    (folder / "export.json").write_text(json.dumps({**known, "version": "0" * 12}))
-    with pytest.raises(ArtifactError, match="damaged"):
-        open_bundle(folder)
-    (folder / "export.json").write_text(json.dumps({**known, "format": 99}))
-    with pytest.raises(ArtifactError, match="newer ctrkit"):
-        open_bundle(folder)
+    assert known["features"] == version_of(ctrkit.load(exported / "model.pt").encoder)
+    for change in ({"version": "0" * 12}, {"name": "other"}, {"files": {"../rows.onnx": ""}}):
+        (folder / "export.json").write_text(json.dumps({**known, **change}))
+        with pytest.raises(ArtifactError, match="damaged"):
+            open_bundle(folder)
+    for number, message in ((1, "older ctrkit"), (99, "newer ctrkit")):
+        (folder / "export.json").write_text(json.dumps({**known, "format": number}))
+        with pytest.raises(ArtifactError, match=message):
+            open_bundle(folder)
 
 
 def test_an_export_that_fails_its_check_leaves_the_earlier_one(
@@ -109,7 +124,7 @@ def test_tensorrt_needs_its_provider(exported: Path, tmp_path: Path) -> None:
         pytest.skip("this ONNX Runtime has TensorRT")
     folder = Path(shutil.copytree(exported / "export", tmp_path / "export"))
     known = json.loads((folder / "export.json").read_text())
-    (folder / "export.json").write_text(json.dumps({**known, "kind": "tensorrt"}))
+    (folder / "export.json").write_text(json.dumps(resealed({**known, "kind": "tensorrt"})))
     with pytest.raises(ConfigError, match="has no TensorrtExecutionProvider"):
         open_bundle(folder)
 

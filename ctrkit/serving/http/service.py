@@ -241,7 +241,7 @@ def _online(config: ServeConfig, bundle: Bundle) -> OnlineFeatures | None:
     """The online store of a model's features, where one is configured."""
     if config.online is None:
         return None
-    name, version = bundle.known["name"], bundle.known["version"]
+    name, version = bundle.known["name"], bundle.known["features"]
     store, spec = open_store(config.online), bundle.encoder.spec
     return OnlineFeatures(store, spec, name, version, config.user_key, config.item_key)
 
@@ -298,6 +298,7 @@ def summary_of(scorer: RequestScorer) -> dict[str, Any]:
     return {
         "name": scorer.name,
         "version": scorer.version,
+        "features_version": known["features"],
         "format": known["kind"],
         "tasks": list(spec.tasks),
         "calibrated": known.get("calibrated", []),

@@ -46,7 +46,7 @@ class OnlineFeatures:
         store: the store.
         spec: the features that the model reads.
         name: name of the feature sets.
-        version: their version, which is the model's.
+        version: their version, which an export keeps as `features`.
         user: column of the users' keys; None where the store knows no users.
         item: column of the candidates' keys; None where it knows no candidates.
 

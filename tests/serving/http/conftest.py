@@ -15,7 +15,6 @@ import pytest
 import uvicorn
 
 import ctrkit
-from ctrkit.data.versions import version_of
 from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.http.app import create_app
 from ctrkit.serving.http.config import ServeConfig
@@ -24,25 +23,6 @@ from ctrkit.serving.http.metrics import Metrics
 from ctrkit.serving.http.security import Tokens
 from ctrkit.serving.http.service import Service, SingleModel
 from ctrkit.serving.scoring import RequestScorer
-from tests.serving.test_graphs import InMemory, calibrated
-
-
-@pytest.fixture(scope="session")
-def model(trained: Path) -> ctrkit.Model:
-    return ctrkit.load(trained)
-
-
-@pytest.fixture(scope="session")
-def bundle(model: ctrkit.Model) -> Bundle:
-    """The exported model, with graphs that PyTorch computes: to write graphs takes long."""
-    known = {
-        "name": "features",
-        "version": version_of(model.encoder),
-        "kind": "onnx",
-        "calibrated": list(model.tasks),
-        "parity": {},
-    }
-    return Bundle(known, model.encoder, InMemory(calibrated(model)))  # type: ignore[arg-type]
 
 
 def service_of(bundle: Bundle | None, config: ServeConfig | None = None) -> Service:

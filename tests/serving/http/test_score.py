@@ -53,7 +53,7 @@ def test_features_by_id_come_from_a_store_which_may_fail(
     bundle: Bundle, model: ctrkit.Model, rows: pl.DataFrame, tmp_path: Path
 ) -> None:
     body = asked(model, rows.head(1))
-    name, version = bundle.known["name"], bundle.known["version"]
+    name, version = bundle.known["name"], bundle.known["features"]
     known, store = FeatureSet(name, version, "user_id"), SqliteStore(str(tmp_path / "features.db"))
     store.put_many(known, [FeatureRow("u", 0.0, body["context"])])
     describe(store, Described(known, {}))
