@@ -1,13 +1,16 @@
 """The server under load: open-loop arrivals at fixed rates, from a process of their own, on loopback.
 
     python benchmarks/serving_load.py [--width 16] [--candidates 200] [--seconds 20] [--rates 0.25 0.5 0.75]
+        [--workers 2] [--threads 1] [--export OPTIONS]
 
 MDAF on 40 fields and a history of 50 events, trained for one step, as `ctrkit serve` serves it with two
 workers. First a closed loop of four clients finds the rate at which the server is saturated. Then requests
-arrive at shares of that rate, at random (Poisson), whether or not earlier ones have been answered. A latency
-is counted from the time at which its request was due, so that waiting in a queue is not left out (Tene, "How
-NOT to measure latency", 2013). The rival is the same model as people serve it first: FastAPI with a pydantic
-body, and eager PyTorch on one row after another.
+arrive at shares of that rate, evenly spaced and at random (Poisson), whether or not earlier ones have been
+answered. A latency is counted from the time at which its request was due, so that waiting in a queue is not
+left out (Tene, "How NOT to measure latency", 2013). `--export "--quantise int8-linear"` exports the model
+with further options; the gates are open then, as the weights of one step have little to lose. The rival is
+the same model as people serve it first: FastAPI with a pydantic body, and eager PyTorch on one row after
+another.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from rich.table import Table
 FIELDS, EVENTS, ROWS, BODIES = 40, 50, 4000, 64
 NAMES = [f"field{place}" for place in range(FIELDS - 1)]
 CLIENTS, SATURATION = 4, 8.0
+CTRKIT = Path(sys.executable).parent / "ctrkit"
 
 
 def values(rng: np.random.Generator, rows: int) -> dict[str, list[object]]:
@@ -54,6 +58,7 @@ def artifact(width: int, folder: Path) -> Path:
         conversion=pl.lit(0),
     )
     table = table.with_columns(conversion=pl.col("click") * pl.Series(rng.integers(0, 2, ROWS)))
+    table.write_parquet(folder / "rows.parquet")
     sequence = {"name": "seen", "shares": "item", "max_length": EVENTS}
     ctrkit.train(
         {
@@ -136,9 +141,14 @@ async def closed(port: int, path: str, requests: list[bytes], seconds: float) ->
     return seen
 
 
-async def opened(port: int, path: str, requests: list[bytes], seconds: float, rate: float) -> Seen:
-    """Requests that arrive at random at a rate, each on a connection that is free."""
-    gaps = np.random.default_rng(2).exponential(1 / rate, int(rate * seconds))
+async def opened(
+    port: int, path: str, requests: list[bytes], seconds: float, rate: float, spacing: str
+) -> Seen:
+    """Requests that arrive at a rate, each on a connection that is free."""
+    count = int(rate * seconds)
+    gaps = np.full(count, 1 / rate)
+    if spacing == "random":
+        gaps = np.random.default_rng(2).exponential(1 / rate, count)
     seen, free, begin = Seen([], 0, seconds), [], time.perf_counter() + 0.2
 
     async def one(due: float, body: bytes) -> None:
@@ -160,17 +170,25 @@ async def opened(port: int, path: str, requests: list[bytes], seconds: float, ra
     return seen
 
 
-def _clients(sender: object, rate: float | None, *args: object) -> None:
-    work = closed(*args) if rate is None else opened(*args, rate)  # type: ignore[arg-type, call-arg]
+def _clients(sender: object, rate: float | None, spacing: str, *args: object) -> None:
+    work = closed(*args) if rate is None else opened(*args, rate, spacing)  # type: ignore[arg-type, call-arg]
     sender.send(asyncio.run(work))  # type: ignore[attr-defined]
 
 
-def load(port: int, path: str, requests: list[bytes], seconds: float, rate: float | None = None) -> Seen:
+def load(
+    port: int,
+    path: str,
+    requests: list[bytes],
+    seconds: float,
+    rate: float | None = None,
+    spacing: str = "even",
+) -> Seen:
     """What clients in a process of their own saw; a closed loop without a rate."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    arguments = (sender, rate, port, path, requests, seconds)
+    arguments = (sender, rate, spacing, port, path, requests, seconds)
     process = multiprocessing.get_context("spawn").Process(target=_clients, args=arguments)
     process.start()
+    sender.close()
     seen: Seen = receiver.recv()
     process.join()
     return seen
@@ -212,12 +230,20 @@ class Server:
         self.process.wait(30)
 
 
-def ours(model: Path, port: int, folder: Path, workers: int) -> Server:
-    ctrkit = Path(sys.executable).parent / "ctrkit"
-    command = [str(ctrkit), "serve", str(model), "--port", str(port)]
-    return Server(
-        [*command, "--workers", str(workers), "--out", str(folder / "serve")], port, "/readyz", folder
-    )
+def exported(model: Path, folder: Path, options: list[str]) -> Path:
+    """The model as it is served."""
+    out = folder / "export"
+    command = [str(CTRKIT), "export", str(model), "--out", str(out), "--data", str(folder / "rows.parquet")]
+    if options:
+        gates = "auc_fall", "log_loss_rise", "ece_rise"
+        options = [*options, *(word for gate in gates for word in ("--set", f"{gate}=1"))]
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+    return out
+
+
+def ours(model: Path, port: int, folder: Path, workers: int, threads: int = 1) -> Server:
+    command = [str(CTRKIT), "serve", str(model), "--port", str(port), "--workers", str(workers)]
+    return Server([*command, "--set", f"threads={threads}"], port, "/readyz", folder)
 
 
 def naive(model: Path, port: int, folder: Path, workers: int) -> Server:
@@ -245,6 +271,8 @@ def main() -> None:
         "--rates", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="shares of saturation"
     )
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of one request")
+    parser.add_argument("--export", type=str.split, default=[], help="options of `ctrkit export`")
     parser.add_argument("--no-rival", action="store_true")
     given = parser.parse_args()
     table = Table("load", "answers/s", "p50 (ms)", "p90", "p99", "longest", "not answered")
@@ -254,13 +282,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         model, requests = artifact(given.width, folder), bodies(given.candidates)
-        with ours(model, free_port(), folder, given.workers) as server:
+        served = exported(model, folder, given.export)
+        with ours(served, free_port(), folder, given.workers, given.threads) as server:
             load(server.port, "/v1/score", requests, 3.0)
             most = load(server.port, "/v1/score", requests, SATURATION)
             table.add_row(*row(f"closed loop, {CLIENTS} clients", most))
             for share in given.rates:
-                seen = load(server.port, "/v1/score", requests, given.seconds, share * most.rate)
-                table.add_row(*row(f"open loop, {share:.0%} of that", seen))
+                for spacing in ("even", "random"):
+                    rate = share * most.rate
+                    seen = load(server.port, "/v1/score", requests, given.seconds, rate, spacing)
+                    table.add_row(*row(f"open loop, {share:.0%} of that, {spacing}", seen))
         if not given.no_rival:
             with naive(model, free_port(), folder, given.workers) as server:
                 load(server.port, "/score", requests[:4], 3.0)

@@ -43,7 +43,7 @@ class FusionOperations(nn.Module):
             gates: `[n]`, 1 where a branch is connected and 0 where it is not; None for all connected.
 
         Returns:
-            `[B, width, operations]`.
+            `[B, operations, width]`.
         """
         connected = branches if gates is None else gates.unsqueeze(-1) * branches
         results = []
@@ -58,7 +58,7 @@ class FusionOperations(nn.Module):
                 results.append(self.concatenation(connected.flatten(1)))
             else:
                 results.append(self._attended(branches, connected))
-        return torch.stack(results, dim=-1)
+        return torch.stack(results, dim=1)
 
     def _attended(self, branches: Tensor, connected: Tensor) -> Tensor:
         scores = torch.stack(
@@ -86,7 +86,7 @@ class SoftFusion(nn.Module):
     def forward(self, branches: Tensor) -> Tensor:
         """`[B, n, width] -> [B, width]`."""
         # Runtimes of graphs take twenty times as long for a product with so short a vector.
-        mixed: Tensor = (self.operations(branches) * torch.softmax(self.mixture, dim=0)).sum(dim=-1)
+        mixed: Tensor = (self.operations(branches) * torch.softmax(self.mixture, dim=0)[:, None]).sum(dim=1)
         return mixed
 
     def weights(self) -> dict[str, float]:
@@ -125,8 +125,8 @@ class FusionSearch(nn.Module):
         open_ = self._open().to(self.alpha.dtype)
         gates = open_ + (self.alpha - self.alpha.detach())  # the value of one, the gradient of the other
         beta = self.beta + (self.speed - 1) * self.beta.detach()
-        results: Tensor = self.operations(branches, gates) @ torch.softmax(beta, dim=0)
-        return results
+        mixed: Tensor = (self.operations(branches, gates) * torch.softmax(beta, dim=0)[:, None]).sum(dim=1)
+        return mixed
 
     def _open(self) -> Tensor:
         best = torch.arange(len(self.alpha), device=self.alpha.device) == self.alpha.detach().argmax()
@@ -147,7 +147,7 @@ class DerivedFusion(nn.Module):
     def forward(self, branches: Tensor) -> Tensor:
         """`[B, n, width] -> [B, width]`."""
         result: Tensor = self.operation(branches)
-        return result.squeeze(-1)
+        return result.squeeze(1)
 
 
 class ContextGate(nn.Module):

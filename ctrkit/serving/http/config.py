@@ -34,6 +34,8 @@ class ServeConfig(Config):
         time_limit: time limit of a request in seconds, with its wait; then the reply is 503.
         body_limit: time in seconds in which a body must have arrived.
         waiting: number of requests that may wait in a process; further ones get 503.
+        keep_alive: seconds after which an idle connection is closed; longer than a load balancer before the
+            server keeps one, else it sends requests into closed ones.
         drain: seconds that requests have to end after a signal to stop.
         window: length in seconds of the sliding window of calibration and drift.
         log_requests: whether each request is a line of the log.
@@ -58,6 +60,7 @@ class ServeConfig(Config):
     time_limit: Positive = 1.0
     body_limit: Positive = 10.0
     waiting: int = Field(default=64, ge=0)
+    keep_alive: int = Field(default=75, ge=1)
     drain: Positive = 10.0
     window: Positive = 3600.0
     log_requests: bool = True

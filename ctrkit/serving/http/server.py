@@ -66,6 +66,7 @@ def _settings(config: ServeConfig, app: FastAPI | Callable[[], FastAPI]) -> uvic
         log_config=SETTINGS,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=config.keep_alive,
         timeout_graceful_shutdown=math.ceil(config.drain),
         ssl_certfile=config.certificate,
         ssl_keyfile=config.key,

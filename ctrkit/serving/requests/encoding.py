@@ -132,7 +132,8 @@ class RequestEncoder:
             ids = np.empty((rows, len(fields)), dtype=np.int32)
             for place, field in enumerate(fields):
                 ids[:, place] = self._ids[field.name](given[field.name])
-                unknown[field.name] = int(is_unknown(ids[:, place]).sum()) - missing[field.name]
+            for field, count in zip(fields, is_unknown(ids).sum(axis=0).tolist(), strict=True):
+                unknown[field.name] = count - missing[field.name]
             static["categorical"] = ids
         if numbers := self.spec.numeric:
             scaled = np.empty((rows, len(numbers)), dtype=np.float32)
@@ -272,19 +273,25 @@ class _Ids:
         Raises:
             FieldError: a cell is no id.
         """
-        known = self._known
         try:
-            found = [known.get(cell) for cell in of.cells]
+            try:
+                return np.fromiter(map(self._known.__getitem__, of.cells), np.int32, len(of.cells))
+            except KeyError:
+                return self._with_new(of)
         except TypeError:
             row = next(row for row, cell in enumerate(of.cells) if isinstance(cell, list))
             raise of.error(row, "this is a list, and one value is due") from None
-        if None in found:
-            new = self._new(of, {cell for cell, one in zip(of.cells, found, strict=True) if one is None})
-            if len(known) + len(new) > self._most:
-                self._known = {None: UNKNOWN_ID}
-            if len(new) < self._most:
-                self._known |= new
-            found = [new[cell] if one is None else one for cell, one in zip(of.cells, found, strict=True)]
+
+    def _with_new(self, of: Cells) -> NDArray[np.int32]:
+        """The ids where some values are not remembered."""
+        known = self._known
+        found = [known.get(cell) for cell in of.cells]
+        new = self._new(of, {cell for cell, one in zip(of.cells, found, strict=True) if one is None})
+        if len(known) + len(new) > self._most:
+            self._known = {None: UNKNOWN_ID}
+        if len(new) < self._most:
+            self._known |= new
+        found = [new[cell] if one is None else one for cell, one in zip(of.cells, found, strict=True)]
         return np.array(found, dtype=np.int32)
 
     def _new(self, of: Cells, values: set[Value]) -> dict[Value, int]:
