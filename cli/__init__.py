@@ -24,6 +24,7 @@ from ctrkit.cli import (
     predict,
     prepare,
     recalibrate,
+    registry,
     sample_logs,
     serve,
     simulate_bidding,
@@ -68,11 +69,21 @@ _features = typer.Typer(help="Fill and read an online store of features.", no_ar
 _features.command("push")(features.push)
 _features.command("get")(features.get)
 app.add_typer(_features, name="features")
-# Each command has the name of its Python function; five have a shorter name as well.
+_registry = typer.Typer(help="Versions of exported models: which one serves.", no_args_is_help=True)
+_registry.command("push")(registry.push)
+_registry.command("promote")(registry.promote)
+_registry.command("rollback")(registry.rollback)
+_registry.command("list")(registry.versions)
+app.add_typer(_registry, name="registry")
+# Each command has the name of its Python function; some have a shorter name as well.
 app.add_typer(_ope, name="evaluate-policy", hidden=True)
 app.command("list-models", hidden=True)(models.models)
 app.command("push-features", hidden=True)(features.push)
 app.command("get-features", hidden=True)(features.get)
+app.command("push-model", hidden=True)(registry.push)
+app.command("promote-model", hidden=True)(registry.promote)
+app.command("rollback-model", hidden=True)(registry.rollback)
+app.command("list-versions", hidden=True)(registry.versions)
 app.command("list-sources", hidden=True)(sources.sources)
 app.command("import-model", hidden=True)(import_model.import_model)
 app.command("export-model", hidden=True)(export_model.export_model)

@@ -41,14 +41,18 @@ if TYPE_CHECKING:
     from ctrkit.api.learn_policy import LearnPolicyConfig, learn_policy
     from ctrkit.api.list_models import list_models
     from ctrkit.api.list_sources import list_sources
+    from ctrkit.api.list_versions import list_versions
     from ctrkit.api.models.model import Model, load
     from ctrkit.api.models.training_config import TrainConfig
     from ctrkit.api.plan_budget import PlanBudgetConfig, plan_budget
     from ctrkit.api.policies.config import OpeConfig
     from ctrkit.api.predict import PredictConfig, predict
     from ctrkit.api.prepare import prepare
+    from ctrkit.api.promote_model import promote_model
     from ctrkit.api.push_features import push_features
+    from ctrkit.api.push_model import push_model
     from ctrkit.api.recalibrate import RecalibrateConfig, recalibrate
+    from ctrkit.api.rollback_model import rollback_model
     from ctrkit.api.sample_logs import sample_logs
     from ctrkit.api.scores.calibrator import ScoreCalibrator
     from ctrkit.api.serve import serve
@@ -90,12 +94,16 @@ _HOME = {
     "learn_policy": "ctrkit.api.learn_policy",
     "list_models": "ctrkit.api.list_models",
     "list_sources": "ctrkit.api.list_sources",
+    "list_versions": "ctrkit.api.list_versions",
     "load": "ctrkit.api.models.model",
     "plan_budget": "ctrkit.api.plan_budget",
     "predict": "ctrkit.api.predict",
     "prepare": "ctrkit.api.prepare",
+    "promote_model": "ctrkit.api.promote_model",
     "push_features": "ctrkit.api.push_features",
+    "push_model": "ctrkit.api.push_model",
     "recalibrate": "ctrkit.api.recalibrate",
+    "rollback_model": "ctrkit.api.rollback_model",
     "sample_logs": "ctrkit.api.sample_logs",
     "serve": "ctrkit.api.serve",
     "simulate_bidding": "ctrkit.api.simulate_bidding",
@@ -133,12 +141,16 @@ __all__ = [
     "learn_policy",
     "list_models",
     "list_sources",
+    "list_versions",
     "load",
     "plan_budget",
     "predict",
     "prepare",
+    "promote_model",
     "push_features",
+    "push_model",
     "recalibrate",
+    "rollback_model",
     "sample_logs",
     "serve",
     "simulate_bidding",

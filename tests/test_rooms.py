@@ -29,8 +29,8 @@ WINGS = {
 }  # fmt: skip
 # Of the room of commands: what all share, then its wings; every other file is a command.
 BEFORE_COMMANDS = (
-    "results", "sample_logs", "run_folder", "keywords", "log_columns", "models", "scores", "policies",
-    "bidding", "calibration", "evaluation", "explanation", "reductions",
+    "results", "registered", "sample_logs", "run_folder", "keywords", "log_columns", "models", "scores",
+    "policies", "bidding", "calibration", "evaluation", "explanation", "reductions",
 )  # fmt: skip
 # Commands that are a step of another command.
 STEPS = {

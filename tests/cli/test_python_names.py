@@ -18,6 +18,8 @@ SHORT = {
     "ope": "evaluate-policy", "models": "list-models", "sources": "list-sources", "import": "import-model",
     "export": "export-model",
     "features push": "push-features", "features get": "get-features",
+    "registry push": "push-model", "registry promote": "promote-model",
+    "registry rollback": "rollback-model", "registry list": "list-versions",
 }  # fmt: skip
 # How a command speaks, and what it prints of itself.
 OF_COMMANDS = {"json", "quiet", "debug", "config", "help"}
@@ -46,8 +48,9 @@ def test_a_command_has_the_name_of_its_function_and_options_those_of_its_argumen
 
 
 def test_every_shown_command_is_a_function() -> None:
-    shown = {name for name, command in COMMANDS.items() if not command.hidden} - {"features"}
-    shown |= {f"features {name}" for name in COMMANDS["features"].commands}
+    groups = {"features", "registry"}
+    shown = {name for name, command in COMMANDS.items() if not command.hidden} - groups
+    shown |= {f"{group} {name}" for group in groups for name in COMMANDS[group].commands}
     assert {SHORT.get(name, name).replace("-", "_") for name in shown} == {*functions()}
     assert all(COMMANDS[long].hidden for long in SHORT.values())
 

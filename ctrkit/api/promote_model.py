@@ -1,0 +1,50 @@
+"""`ctrkit registry promote`: a version of a registry serves, for all users, for some, or in the shadow."""
+
+from __future__ import annotations
+
+import os
+
+from ctrkit.api.registered import HERE, RegistryResult, opened
+from ctrkit.errors import ConfigError
+from ctrkit.serving.registry.state import State
+
+
+def promote_model(
+    version: str,
+    *,
+    registry: str | os.PathLike[str] = HERE,
+    share: float | None = None,
+    shadow: bool = False,
+    note: str = "",
+) -> RegistryResult:
+    """Let a version of a registry serve. Servers of the registry load it within seconds.
+
+    Args:
+        version: the version.
+        registry: a folder, or an address that fsspec knows, such as `s3://bucket/models`.
+        share: the share of users that it serves, as a candidate beside the live version; by default all.
+        shadow: whether it scores each request after the version that decides, for comparison alone.
+        note: why.
+
+    Raises:
+        ArtifactError: the registry is damaged.
+        ConfigError: there is no such version or registry, or the share is none.
+        RunError: the registry cannot be read or written.
+
+    Example:
+        >>> import ctrkit  # doctest: +SKIP
+        >>> ctrkit.promote_model("4f2cfad1e886", share=0.1).live  # doctest: +SKIP
+    """
+    if shadow and share is not None:
+        raise ConfigError("a version in the shadow serves no users", hint="Give --share or --shadow")
+
+    def work(state: State) -> State:
+        if shadow:
+            return state.shadowed(version)
+        return state.promoted(version, note) if share is None else state.shared(version, share)
+
+    home = opened(registry)
+    state = home.change(work)
+    served = "all users" if share is None else f"{share:.3g} of users"
+    done = f"Version {version} is in the shadow." if shadow else f"Version {version} serves {served}."
+    return RegistryResult(home.storage.address, state, done, version)
