@@ -1,0 +1,1 @@
+"""Experiments on users: who sees what, and what it shows."""
