@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def serve(
-    model: Annotated[Path, typer.Argument(help="Folder of `ctrkit export`, or an artifact.")] = common.MODEL,
+    model: Annotated[
+        str, typer.Argument(help="Folder of `ctrkit export`, a registry, or an artifact.")
+    ] = str(common.MODEL),
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port (default: 8000); 0 for any free one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes (default: 1).")] = None,
@@ -60,4 +62,4 @@ def serve(
 
     # The log tells what a server does; a bar of progress would run as long as it.
     output = common.Output(json, quiet=True, debug=debug)
-    common.execute(output, work, models=(model,), config=config)
+    common.execute(output, work, models=() if "://" in model else (model,), config=config)

@@ -20,6 +20,7 @@ from ctrkit.extras import require
 from ctrkit.reports import Report, Table
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.logs import LOGGER, SETTINGS
+from ctrkit.serving.registry.registry import is_registry
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,11 +54,11 @@ def serve(
     overrides: Sequence[str] = (),
     **keywords: Any,
 ) -> ServeResult:
-    """Serve a model over HTTP until the process is told to stop, by Ctrl-C or SIGTERM.
+    """Serve a model or a registry over HTTP until the process is told to stop, by Ctrl-C or SIGTERM.
 
     Args:
-        model: folder of an exported model (see `ctrkit.export_model`), or an artifact, which is exported
-            first, in a process of its own: the server needs no PyTorch.
+        model: folder of an exported model (`ctrkit.export_model`), a registry (`ctrkit.push_model`), or
+            an artifact, which is exported first, in a process of its own: the server needs no PyTorch.
         out: folder in which an artifact is exported.
         config: a config file, or settings as a mapping.
         overrides: settings as `key=value`, which replace those of the config.
@@ -76,17 +77,20 @@ def serve(
     from ctrkit.serving.http.server import run
 
     settings = settings_of(ServeConfig, config, overrides, keywords)
-    path = Path(model)
-    if not path.exists():
-        raise missing("model", path)
-    folder = path if path.is_dir() else Path(out) / "export"
-    if folder is not path:
-        logging.config.dictConfig(SETTINGS)
-        LOGGER.info("exporting", extra={"fields": {"into": os.fspath(folder)}})
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
-            apart.submit(_export, path, folder).result()
+    served = os.fspath(model)
+    if not is_registry(served):
+        path = Path(served)
+        if not path.exists():
+            raise missing("model", path)
+        if path.is_file():
+            folder = Path(out) / "export"
+            logging.config.dictConfig(SETTINGS)
+            LOGGER.info("exporting", extra={"fields": {"into": os.fspath(folder)}})
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+                apart.submit(_export, path, folder).result()
+            served = os.fspath(folder)
     started = time.monotonic()
-    address = run(settings, folder)
+    address = run(settings, served)
     return ServeResult(os.fspath(model), address, time.monotonic() - started)
 
 

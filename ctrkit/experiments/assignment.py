@@ -62,7 +62,7 @@ class Assignment:
         Raises:
             ConfigError: the share is negative, or more than the arm and the control have.
         """
-        more = round(share * PLACES) - self._size(arm) if 0 <= share <= 1 else PLACES
+        more = round(share * PLACES) - self._size(arm) if 0 <= share <= 1 else PLACES + 1
         free = PLACES - sum(one.end - one.start for one in self.stretches)
         if more > free:
             most = self.share(arm) + free / PLACES

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -33,6 +34,9 @@ class Scores:
         stages: stage -> seconds.
         numbers: the scaled numbers of the rows, [K, N], NaN where one is missing; None without numbers.
         unread: keys whose features could not be read, as the online store has failed; defaults were used.
+        tasks: the model's tasks, in funnel order.
+        id: column of the candidates' ids; None where the model's spec names none.
+        arm: `live`, or `candidate` if the user's share is that of another version.
     """
 
     outputs: dict[str, NDArray[np.float64]]
@@ -44,6 +48,9 @@ class Scores:
     stages: dict[str, float]
     numbers: NDArray[np.float32] | None = None
     unread: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    id: str | None = None
+    arm: Literal["live", "candidate"] = "live"
 
 
 class RequestScorer:
@@ -57,7 +64,8 @@ class RequestScorer:
     def __init__(self, bundle: Bundle, online: OnlineFeatures | None = None) -> None:
         self.bundle, self._online = bundle, online
         self.name, self.version = bundle.known["name"], bundle.known["version"]
-        self.tasks = bundle.encoder.spec.tasks
+        self.tasks, chosen = bundle.encoder.spec.tasks, bundle.encoder.spec.candidate
+        self._id = None if chosen is None else chosen.id
         of_value = (VALUE, IMPRESSION_VALUE) if VALUE in bundle.graphs.interface.outputs else ()
         self.outputs = (*self.tasks, *of_value)
         self._encoder = RequestEncoder(bundle.encoder)
@@ -99,6 +107,8 @@ class RequestScorer:
             stages=stages,
             numbers=request.static.get("numeric"),
             unread=joined.unread,
+            tasks=self.tasks,
+            id=self._id,
         )
 
     def score_rows(self, given: Mapping[str, pl.Series], rows: int) -> Scores:

@@ -92,6 +92,18 @@ class Bidder:
         self._strategies = {one.name: _strategy(one) for one in config.campaigns}
         self._ticks = {one.name: _Ticks(one.size) for one in config.campaigns}
 
+    def check(self, tasks: tuple[str, ...]) -> None:
+        """Check that a model predicts what the campaigns value.
+
+        Args:
+            tasks: its tasks, in funnel order.
+
+        Raises:
+            ConfigError: it lacks the task that is worth something.
+        """
+        for one in self.campaigns.values():
+            _need_task(one, tasks)
+
     def bid(
         self, campaign: str, id: str, outputs: dict[str, Floats], tasks: tuple[str, ...], floor: float = 0.0
     ) -> Decision:
@@ -301,14 +313,18 @@ def _slots(of: CampaignConfig, outputs: dict[str, Floats], tasks: tuple[str, ...
     click = np.asarray(outputs[tasks[0]], dtype=np.float64)
     if of.value_of_click is not None:
         worth = np.full(click.size, of.value_of_click)
-    elif len(tasks) < 2:
+    else:
+        _need_task(of, tasks)
+        worth = np.asarray(outputs[tasks[1]], dtype=np.float64) * (of.value_of_conversion or 0.0)
+    return Slots(click[None], worth[None], timestamp=np.array([now]))
+
+
+def _need_task(of: CampaignConfig, tasks: tuple[str, ...]) -> None:
+    if of.value_of_click is None and len(tasks) < 2:
         raise ConfigError(
             f"campaign '{of.name}' values conversions, and the model predicts {tasks[0]} alone",
             hint="Give value_of_click, or train a second task",
         )
-    else:
-        worth = np.asarray(outputs[tasks[1]], dtype=np.float64) * (of.value_of_conversion or 0.0)
-    return Slots(click[None], worth[None], timestamp=np.array([now]))
 
 
 def _closed(account: Account, one: Auction) -> Account:

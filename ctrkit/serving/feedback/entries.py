@@ -1,4 +1,4 @@
-"""The entries of a journal: decisions, and events that followed them."""
+"""The entries of a journal: decisions, events that followed them, and what other models say of them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="entry"):
         propensity: the probability with which it was chosen; None without a choice.
         probabilities: the probability of each candidate, [K]; None where no policy chose.
         bid: the bid, where the request asked for one.
+        arm: `live`, or `candidate` where the version served a share of the users.
     """
 
     request_id: str
@@ -46,6 +47,7 @@ class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="entry"):
     propensity: float | None = None
     probabilities: list[float] | None = None
     bid: float | None = None
+    arm: Literal["live", "candidate"] = "live"
 
 
 class Event(msgspec.Struct, frozen=True, tag="event", tag_field="entry"):
@@ -66,4 +68,22 @@ class Event(msgspec.Struct, frozen=True, tag="event", tag_field="entry"):
     value: float | None = None
 
 
-Entry = Decision | Event
+class Shadow(msgspec.Struct, frozen=True, tag="shadow", tag_field="entry"):
+    """What a model in the shadow has said of a decision of another.
+
+    Attributes:
+        request_id: that of the decision.
+        time: unix seconds.
+        model: name of the model.
+        version: its version.
+        outputs: output of the model -> its values for the candidates, [K].
+    """
+
+    request_id: str
+    time: float
+    model: str
+    version: str
+    outputs: dict[str, list[float]]
+
+
+Entry = Decision | Event | Shadow

@@ -15,7 +15,7 @@ from uuid import uuid4
 import msgspec
 
 from ctrkit.errors import DataError
-from ctrkit.serving.feedback.entries import Decision, Entry, Event
+from ctrkit.serving.feedback.entries import Decision, Entry, Event, Shadow
 
 ENDING = ".jsonl"
 
@@ -148,11 +148,13 @@ class Entries:
     Attributes:
         decisions: in the order of their time.
         events: in the order of their time.
+        shadows: in the order of the files.
         torn: number of files whose last line is not whole, which was left out.
     """
 
     decisions: list[Decision] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    shadows: list[Shadow] = field(default_factory=list)
     torn: int = 0
 
 
@@ -169,8 +171,10 @@ def read_journal(folder: Path) -> Entries:
         for entry in _entries(file, found):
             if isinstance(entry, Decision):
                 found.decisions.append(entry)
-            else:
+            elif isinstance(entry, Event):
                 found.events.append(entry)
+            else:
+                found.shadows.append(entry)
     found.decisions.sort(key=lambda one: one.time)
     found.events.sort(key=lambda one: one.time)
     return found

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -51,8 +50,8 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-def opened_app(config: ServeConfig, model: Path) -> FastAPI:
-    """The application of a model: what a worker serves."""
+def opened_app(config: ServeConfig, model: str) -> FastAPI:
+    """The application of a model or a registry: what a worker serves."""
     return create_app(open_service(config, model))
 
 
@@ -102,7 +101,7 @@ def _examples(service: Service) -> dict[str, Any]:
     """Bodies that the model takes. They show values of its features, so that none are shown behind tokens."""
     if service.tokens.known or not service.models.ready:
         return {}
-    encoder = service.models.scorer_for(None).bundle.encoder
+    encoder = service.models.served(None).scorer.bundle.encoder
     return {
         "/v1/score": example_score(encoder),
         "/v1/explain": {"row": example_row(encoder)},

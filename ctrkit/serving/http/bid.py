@@ -88,15 +88,14 @@ def routes(service: Service) -> APIRouter:
     def bid(raw: bytes) -> BidReply:
         bidder, body = _bidder(service), service.decoded(BidBody, raw)
         _finite(body.floor, "floor")
-        scores = service.score(body)
-        tasks = service.models.scorer_for(body.user).tasks
+        name = body.request_id or body.auction_id
+        scores = service.score(body, name)
         with service.metrics.stage("bid"):
             try:
-                found = bidder.bid(body.campaign, body.auction_id, scores.outputs, tuple(tasks), body.floor)
+                found = bidder.bid(body.campaign, body.auction_id, scores.outputs, scores.tasks, body.floor)
             except ConfigError as error:
                 raise Refusal(422, error.problem, path="campaign", hint=error.hint) from None
         chosen = found.candidate
-        name = body.request_id or body.auction_id
         keep_decision(service, body, name, scores, bid=found.bid, candidate=chosen)
         return BidReply(
             body.auction_id,

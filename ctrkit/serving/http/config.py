@@ -39,6 +39,9 @@ class ServeConfig(Config):
         drain: seconds that requests have to end after a signal to stop.
         window: length in seconds of the sliding window of calibration and drift.
         log_requests: whether each request is a line of the log.
+        watch: seconds between two looks at a registry.
+        cache: folder in which copies of the versions of a remote registry are kept; by default that of the
+            user, `~/.cache/ctrkit`.
         online: address of an online store, which knows features by id (see `ctrkit.online.address`).
         user_key: column of the users' keys in the store; a request's `user` is such a key.
         item_key: column of the candidates' keys in the store.
@@ -64,6 +67,8 @@ class ServeConfig(Config):
     drain: Positive = 10.0
     window: Positive = 3600.0
     log_requests: bool = True
+    watch: Positive = 5.0
+    cache: Path | None = None
     online: str | None = None
     user_key: str | None = None
     item_key: str | None = None

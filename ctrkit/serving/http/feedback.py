@@ -101,7 +101,6 @@ def keep_decision(
     """
     if service.journal is None:
         return
-    chosen = service.models.scorer_for(body.user).bundle.encoder.spec.candidate
     certain = None if candidate is None else 1.0
     columns, _ = columns_of(body, _ALL)
     service.journal.keep(
@@ -114,10 +113,11 @@ def keep_decision(
             body.context,
             {name: list(column) for name, column in columns.items()},
             {name: values.tolist() for name, values in scores.outputs.items()},
-            None if chosen is None else chosen.id,
+            scores.id,
             candidate if choice is None else choice.index,
             certain if choice is None else choice.propensity,
             None if choice is None else choice.probabilities.tolist(),
             bid,
+            scores.arm,
         )
     )

@@ -34,8 +34,9 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/v1/model", **admin)
     async def model() -> dict[str, Any]:
-        """The loaded models: versions, features, tasks, and how they compare with what was trained."""
-        return {"models": service.models.known()}
+        """The loaded models: versions, features, tasks, and how they compare with what was trained; and the
+        versions of a registry that were refused, with the reason."""
+        return {"models": service.models.known(), "refused": service.models.refused()}
 
     @router.get("/metrics", **admin, response_class=Response)
     async def metrics() -> Response:

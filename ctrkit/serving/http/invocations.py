@@ -90,7 +90,7 @@ def routes(service: Service) -> APIRouter:
             raise Refusal(415, f"bodies are {JSON} or {CSV}", hint="Name it in the header Content-Type")
 
         def work(raw: bytes) -> object:
-            scorer = service.models.scorer_for(None)
+            scorer = service.models.served(None).scorer
             if kind == CSV:
                 columns, rows = _of_csv(raw)
             else:

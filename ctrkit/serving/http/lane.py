@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 from ctrkit.serving.http.errors import Refusal
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
+# Work that waits for an idle moment, at most.
+_LATER = 8
 
 
 class Lane:
@@ -25,6 +28,7 @@ class Lane:
         self.waiting, self.seconds = waiting, seconds
         self.inside = 0
         self._thread = ThreadPoolExecutor(1, "lane")
+        self._later, self._doing_later = deque[Callable[[], None]](), False
 
     async def run(
         self, work: Callable[Parameters, Returned], *args: Parameters.args, **keywords: Parameters.kwargs
@@ -40,23 +44,54 @@ class Lane:
         self.inside += 1
         loop = asyncio.get_running_loop()
         future = self._thread.submit(work, *args, **keywords)
-        future.add_done_callback(lambda done: self._count_out(loop, done))
+        future.add_done_callback(lambda _: _tell(loop, self._left))
         try:
             async with asyncio.timeout(self.seconds):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
             raise _busy("the time limit of a request is over") from None
 
-    def _count_out(self, loop: asyncio.AbstractEventLoop, done: Future[Any]) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(self._left)
+    def later(self, work: Callable[[], None]) -> bool:
+        """Do work in a moment in which no request is here, after the one that is being computed.
+
+        A request that comes then waits for one such piece of work at most.
+
+        Args:
+            work: what to do; it raises nothing.
+
+        Returns:
+            Whether it will be done; False where too much work waits already.
+        """
+        if len(self._later) >= _LATER:
+            return False
+        self._later.append(work)
+        return True
 
     def _left(self) -> None:
         self.inside -= 1
+        self._do_later()
+
+    def _do_later(self) -> None:
+        if self.inside or self._doing_later or not self._later:
+            return
+        self._doing_later, loop = True, asyncio.get_running_loop()
+        future = self._thread.submit(self._later.popleft())
+        future.add_done_callback(lambda _: _tell(loop, self._done_later))
+
+    def _done_later(self) -> None:
+        self._doing_later = False
+        self._do_later()
 
     def close(self) -> None:
         """Wait for what is being computed; what waits is not computed any more."""
+        self._later.clear()
         self._thread.shutdown(cancel_futures=True)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    """Call a function in the event loop, while there is one."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(what)
 
 
 def _busy(message: str) -> Refusal:

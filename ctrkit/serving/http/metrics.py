@@ -102,6 +102,25 @@ class Metrics:
             ("result",),
             registry=own,
         )
+        self.loads = Counter(
+            "ctrkit_model_loads",
+            "Versions of a registry that were loaded or refused, and failed looks at it.",
+            ("result",),
+            registry=own,
+        )
+        self.shadow_requests = Counter(
+            "ctrkit_shadow_requests",
+            "Requests by what a model in the shadow did: scored or failed, or dropped for lack of time.",
+            ("version", "result"),
+            registry=own,
+        )
+        self.shadow_difference = Histogram(
+            "ctrkit_shadow_difference",
+            "Differences of its probabilities from those that decided, without sign.",
+            ("version", "task"),
+            buckets=_PROBABILITIES,
+            registry=own,
+        )
         self.models = self._gauge("ctrkit_model", "Models that have scored.", ("name", "version"), "livemax")
         self.usual = self._gauge(
             "ctrkit_usual_share", "Share of such rows in training.", ("version", "feature", "kind"), "livemax"
@@ -151,6 +170,26 @@ class Metrics:
             count: their number.
         """
         self.journal.labels(result).inc(count)
+
+    def model_load(self, result: str) -> None:
+        """Count a version of a registry, or a look at it.
+
+        Args:
+            result: `loaded`, `refused` or `unreadable`.
+        """
+        self.loads.labels(result).inc()
+
+    def compared(self, shadow: Scores, decided: Scores) -> None:
+        """Count the scores of a model in the shadow.
+
+        Args:
+            shadow: its scores.
+            decided: those of the model that decided, for the same candidates.
+        """
+        self.shadow_requests.labels(shadow.version, "scored").inc()
+        for task in {*shadow.tasks} & {*decided.tasks}:
+            apart = np.abs(shadow.outputs[task] - decided.outputs[task])
+            _observe(self.shadow_difference.labels(shadow.version, task), apart)
 
     def scored(self, scores: Scores, encoder: Encoder) -> None:
         """Count the scores of a request.

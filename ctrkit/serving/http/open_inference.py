@@ -100,7 +100,7 @@ def routes(service: Service) -> APIRouter:
     may = [service.tokens.need("score")]
 
     def scorer_of(name: str, version: str | None) -> RequestScorer:
-        scorer = service.models.scorer_for(None)
+        scorer = service.models.served(None).scorer
         if name != scorer.name or version not in (None, scorer.version):
             raise Refusal(404, f"the model that serves is '{scorer.name}', version {scorer.version}")
         return scorer

@@ -153,8 +153,8 @@ class Auctions:
                 continue
             if self._late():
                 return []
-            scored.append((imp, *self._scores(place)))
-        found = [bid for imp, scores, tasks in scored if (bid := self._bid(imp, scores, tasks)) is not None]
+            scored.append((imp, self._scores(place)))
+        found = [bid for imp, scores in scored if (bid := self._bid(imp, scores)) is not None]
         if not self._late():
             return found
         for bid in found:
@@ -164,8 +164,8 @@ class Auctions:
     def _late(self) -> bool:
         return time.monotonic() >= self.until
 
-    def _scores(self, place: int) -> tuple[Scores, tuple[str, ...]]:
-        """The scores of the ads of all campaigns, one campaign after the other, and the model's tasks."""
+    def _scores(self, place: int) -> Scores:
+        """The scores of the ads of all campaigns, one campaign after the other."""
         config = self.exchange.config
         rows = [dict(ad.features) for one in self.campaigns for ad in one.ads]
         key = None if config.user is None else value_at(self.tree, config.user, place)
@@ -175,16 +175,16 @@ class Auctions:
             body = msgspec.convert({"candidates": rows, "context": context, "user": user}, ScoreBody)
         except msgspec.ValidationError as error:
             raise Refusal.of_decoding(error) from None
-        return self.service.score(body), tuple(self.service.models.scorer_for(user).tasks)
+        return self.service.score(body)
 
-    def _bid(self, imp: Imp, scores: Scores, tasks: tuple[str, ...]) -> OpenRtbBid | None:
+    def _bid(self, imp: Imp, scores: Scores) -> OpenRtbBid | None:
         auction, floor, first = auction_of(self.asked, imp), money_of(imp.bidfloor), 0
         made: list[tuple[CampaignConfig, Decision]] = []
         with self.service.metrics.stage("bid"):
             for one in self.campaigns:
                 part = slice(first, first := first + len(one.ads))
                 outputs = {name: values[part] for name, values in scores.outputs.items()}
-                decision = self.bidder.bid(one.name, auction, outputs, tasks, floor)
+                decision = self.bidder.bid(one.name, auction, outputs, scores.tasks, floor)
                 if decision.candidate is not None:
                     made.append((one, decision))
             if not made:

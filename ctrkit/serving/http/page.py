@@ -97,14 +97,14 @@ def routes(service: Service) -> APIRouter:
     async def state() -> Response:
         """The live state of all workers."""
         ready = service.models.ready
-        example = example_row(service.models.scorer_for(None).bundle.encoder) if ready else {}
+        example = example_row(service.models.served(None).scorer.bundle.encoder) if ready else {}
         campaigns = await asyncio.to_thread(_campaigns, service)
         told = PageState(service.models.known(), state_of(service.metrics.families()), example, campaigns)
         return Response(msgspec.json.encode(told), media_type=JSON)
 
     def work(raw: bytes) -> ExplainReply:
         row = service.decoded(ExplainBody, raw).row
-        scorer = service.models.scorer_for(None)
+        scorer = service.models.served(None).scorer
         without = _left_out(scorer.bundle.encoder, row)
         rows = [row, *without.values()]
         try:

@@ -73,7 +73,8 @@ def routes(service: Service) -> APIRouter:
 
     def work(raw: bytes) -> ScoreReply:
         body = service.decoded(ScoreBody, raw)
-        scores, request_id = service.score(body), body.request_id or uuid4().hex
+        request_id = body.request_id or uuid4().hex
+        scores = service.score(body, request_id)
         choice = None
         if service.chooser is not None:
             with service.metrics.stage("choose"):

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -26,12 +25,12 @@ from ctrkit.serving.http.metrics import SHARED
 from ctrkit.serving.http.service import open_service
 
 
-def run(config: ServeConfig, model: Path) -> str:
-    """Serve a model until the process is told to stop, by Ctrl-C or SIGTERM.
+def run(config: ServeConfig, model: str) -> str:
+    """Serve a model, or the models of a registry, until the process is told to stop, by Ctrl-C or SIGTERM.
 
     Args:
         config: the settings.
-        model: folder of an exported model.
+        model: folder of an exported model, or address of a registry.
 
     Returns:
         The address that it was served at.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 import polars as pl
@@ -16,75 +18,31 @@ from starlette.responses import Response
 from ctrkit.config import settings_of
 from ctrkit.errors import ConfigError, InputError
 from ctrkit.online.address import open_store
+from ctrkit.serving.batch import check_batch
 from ctrkit.serving.bundle import Bundle, open_bundle
 from ctrkit.serving.campaigns.address import open_ledger
 from ctrkit.serving.campaigns.bidder import Bidder
 from ctrkit.serving.campaigns.config import CampaignsConfig
 from ctrkit.serving.choosing import Chooser
+from ctrkit.serving.feedback.entries import Shadow
 from ctrkit.serving.feedback.journal import Journal
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.described import example_row, example_score
-from ctrkit.serving.http.errors import JSON, NotReady, Refusal
+from ctrkit.serving.http.errors import JSON, Refusal
 from ctrkit.serving.http.lane import Lane
+from ctrkit.serving.http.logs import LOGGER
 from ctrkit.serving.http.metrics import Metrics
+from ctrkit.serving.http.models import Models, SingleModel
 from ctrkit.serving.http.notices import Exchange
+from ctrkit.serving.http.registry_models import RegistryModels
 from ctrkit.serving.http.security import Tokens
+from ctrkit.serving.registry.registry import Registry, is_registry
 from ctrkit.serving.requests.body import ScoreBody
 from ctrkit.serving.requests.encoding import FieldError
 from ctrkit.serving.requests.features import OnlineFeatures
 from ctrkit.serving.scoring import RequestScorer, Scores
 
 Body = TypeVar("Body")
-
-
-class Models(Protocol):
-    """Decides which model scores a request."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether a model is loaded."""
-
-    def scorer_for(self, user: str | None) -> RequestScorer:
-        """The model for a user.
-
-        Raises:
-            NotReady: none is loaded.
-        """
-
-    def known(self) -> list[dict[str, Any]]:
-        """The loaded models, for people."""
-
-    def close(self) -> None:
-        """Stop what runs beside the requests."""
-
-
-class SingleModel:
-    """One model, for all.
-
-    Args:
-        scorer: the model; None where none is loaded.
-    """
-
-    def __init__(self, scorer: RequestScorer | None) -> None:
-        self.scorer = scorer
-
-    @property
-    def ready(self) -> bool:
-        """Whether the model is loaded."""
-        return self.scorer is not None
-
-    def scorer_for(self, user: str | None) -> RequestScorer:
-        """The model."""
-        if self.scorer is None:
-            raise NotReady
-        return self.scorer
-
-    def known(self) -> list[dict[str, Any]]:
-        """The model."""
-        return [] if self.scorer is None else [summary_of(self.scorer)]
-
-    def close(self) -> None:
-        """Nothing runs beside the requests."""
 
 
 @dataclass
@@ -147,20 +105,49 @@ class Service:
             except RecursionError:
                 raise Refusal(422, "the body is nested too deeply") from None
 
-    def score(self, body: ScoreBody) -> Scores:
+    def score(self, body: ScoreBody, request_id: str | None = None) -> Scores:
         """The scores of the candidates of a request, which are counted.
+
+        Args:
+            body: the request.
+            request_id: under this name the journal keeps what a model in the shadow says; None: it does not.
 
         Raises:
             Refusal: 422, a candidate is faulty or their number is not allowed; 503, no model is loaded.
         """
         self.need(body.rows, "candidates")
-        scorer = self.models.scorer_for(body.user)
+        scorer, arm = self.models.served(self._user(body))
         try:
-            scores = scorer.score(body)
+            scores = replace(scorer.score(body), arm=arm)
         except FieldError as error:
             raise Refusal(422, error.message, path=error.path) from None
         self.metrics.scored(scores, scorer.bundle.encoder)
+        if (shadow := self.models.shadow()) is not None:
+            compare = partial(self._compare, shadow, body, request_id, scores)
+            if not self.lane.later(compare):
+                self.metrics.shadow_requests.labels(shadow.version, "dropped").inc()
         return scores
+
+    def _compare(
+        self, shadow: RequestScorer, body: ScoreBody, request_id: str | None, decided: Scores
+    ) -> None:
+        """Score what another model has decided, and keep and count what a model in the shadow says."""
+        try:
+            found = shadow.score(body)
+        except Exception as error:  # it decides nothing, and disturbs nothing
+            self.metrics.shadow_requests.labels(shadow.version, "failed").inc()
+            if not isinstance(error, FieldError):  # of a feature that it does not have
+                LOGGER.exception("the shadow failed", extra={"fields": {"version": shadow.version}})
+            return
+        self.metrics.compared(found, decided)
+        if self.journal is not None and request_id is not None:
+            outputs = {name: values.tolist() for name, values in found.outputs.items()}
+            self.journal.keep(Shadow(request_id, time.time(), found.name, found.version, outputs))
+
+    def _user(self, body: ScoreBody) -> str | None:
+        """The key of the user of a request, which may stand in its context."""
+        stated = None if self.config.user_key is None else body.context.get(self.config.user_key)
+        return body.user if body.user is not None or stated is None else str(stated)
 
     def score_rows(
         self, scorer: RequestScorer, columns: Mapping[str, pl.Series], rows: int, *, counted: bool = True
@@ -246,8 +233,10 @@ def _online(config: ServeConfig, bundle: Bundle) -> OnlineFeatures | None:
     return OnlineFeatures(store, spec, name, version, config.user_key, config.item_key)
 
 
-def _check_ads(scorer: RequestScorer, bidder: Bidder) -> None:
-    """Score the ads of campaigns, so that no request finds a fault of theirs."""
+def _check_campaigns(scorer: RequestScorer, bidder: Bidder) -> None:
+    """Check that the model predicts what campaigns value, and scores their ads, so that no request finds a
+    fault of theirs."""
+    bidder.check(scorer.tasks)
     for campaign in bidder.campaigns.values():
         for ad in campaign.ads:
             try:
@@ -257,17 +246,46 @@ def _check_ads(scorer: RequestScorer, bidder: Bidder) -> None:
                 raise ConfigError(f"{of}: {error.message}", argument=error.path) from None
 
 
-def open_service(config: ServeConfig, model: Path) -> Service:
-    """The service of a model.
+def load(config: ServeConfig, bidder: Bidder | None, folder: Path) -> RequestScorer:
+    """An exported model, checked, and ready for requests.
 
     Args:
         config: the settings.
-        model: folder of an exported model.
+        bidder: who bids with its scores.
+        folder: folder of the model.
 
     Raises:
-        ArtifactError: the folder is not complete, damaged, or of a newer format.
+        ArtifactError: the folder is not complete, damaged, or of another format, or the model gives something
+            else on this machine.
+        ConfigError: an ad of a campaign has a wrong feature, the model lacks a task that a campaign values,
+            or a package is not installed.
+        DataError: the online store has no features of the model.
+    """
+    bundle = open_bundle(folder, config.threads)
+    check_batch(bundle, folder)
+    scorer = RequestScorer(bundle, _online(config, bundle))
+    # The first calls load what later ones need, which takes longer than a request may.
+    encoder = scorer.bundle.encoder
+    scorer.score(msgspec.convert(example_score(encoder), ScoreBody))
+    scorer.score_rows({name: pl.Series([value]) for name, value in example_row(encoder).items()}, 1)
+    if bidder is not None:
+        _check_campaigns(scorer, bidder)
+    return scorer
+
+
+def open_service(config: ServeConfig, model: str) -> Service:
+    """The service of a model, or of a registry.
+
+    Args:
+        config: the settings.
+        model: folder of an exported model, or address of a registry.
+
+    Raises:
+        ArtifactError: the folder is not complete, damaged, or of another format, or the model gives something
+            else on this machine. Of a registry such a version is refused, and the server goes on.
         ConfigError: the file of tokens, that of the notices' key or the policy is wrong, an ad of a
-            campaign has a wrong feature, or a package is not installed.
+            campaign has a wrong feature, the model lacks a task that a campaign values, or a package is not
+            installed.
         DataError: the online store has no features of the model.
     """
     tokens = Tokens() if config.tokens is None else Tokens.read(config.tokens)
@@ -278,36 +296,12 @@ def open_service(config: ServeConfig, model: Path) -> Service:
         if campaigns.openrtb is not None:
             exchange = Exchange.read(campaigns.openrtb, config.notice_key)
         bidder = Bidder(campaigns, open_ledger(campaigns.ledger))
-    bundle = open_bundle(model, config.threads)
-    scorer = RequestScorer(bundle, _online(config, bundle))
-    # The first calls load what later ones need, which takes longer than a request may.
-    encoder = scorer.bundle.encoder
-    scorer.score(msgspec.convert(example_score(encoder), ScoreBody))
-    scorer.score_rows({name: pl.Series([value]) for name, value in example_row(encoder).items()}, 1)
-    if bidder is not None:
-        _check_ads(scorer, bidder)
-    models = SingleModel(scorer)
     lane, metrics = Lane(config.waiting, config.time_limit), Metrics(config.window)
+    models: Models
+    if is_registry(model):
+        loads = partial(load, config, bidder)
+        models = RegistryModels(Registry.at(model), loads, config.cache, config.watch, metrics.model_load)
+    else:
+        models = SingleModel(load(config, bidder, Path(model)))
     journal = None if config.journal is None else Journal(config.journal, metrics.journalled)
     return Service(config, models, lane, metrics, tokens, bidder, journal, chooser, exchange)
-
-
-def summary_of(scorer: RequestScorer) -> dict[str, Any]:
-    """A model, for people: what it is, reads and gives."""
-    known, spec = scorer.bundle.known, scorer.bundle.encoder.spec
-    return {
-        "name": scorer.name,
-        "version": scorer.version,
-        "features_version": known["features"],
-        "format": known["kind"],
-        "tasks": list(spec.tasks),
-        "calibrated": known.get("calibrated", []),
-        "features": {
-            "numeric": [one.name for one in spec.numeric],
-            "categorical": [one.name for one in spec.categorical],
-            "sequences": {one.name: one.max_length for one in spec.sequences},
-            "bags": {one.name: one.max_length for one in spec.bags},
-            "vectors": [one.name for one in spec.vectors],
-        },
-        "parity": known["parity"],
-    }

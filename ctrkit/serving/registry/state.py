@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from secrets import token_hex
 from typing import Annotated, Literal
@@ -11,10 +10,14 @@ from pydantic import Field, StringConstraints
 
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError, nearest
+from ctrkit.experiments.assignment import Assignment, Stretch
 
 VersionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
-Share = Annotated[float, Field(gt=0, le=1)]
 Role = Literal["live", "candidate", "shadow"]
+
+
+def _salt() -> str:
+    return token_hex(8)
 
 
 class Version(Config):
@@ -52,26 +55,35 @@ class State(Config):
         format: of this file.
         change: what made this state of the one before, for people.
         time: when, in unix seconds.
-        salt: what the hash of users is salted with, which assigns them to candidates.
-        versions: all that were pushed, in that order.
-        promotions: which versions were live, the last one is; a rollback takes it away.
-        candidates: version -> the share of users that it serves; all others get the live one.
+        salt: what the hash of users is salted with, which assigns them to candidates; each trial has its own.
+        stretches: which users each candidate serves, of `ctrkit.experiments.assignment`; all others get the
+            live version.
         shadow: the version that scores what another has decided, and whose scores are kept alone.
     """
 
     format: Literal[1] = 1
     change: str = ""
     time: float = 0.0
-    salt: str = Field(default_factory=lambda: token_hex(8))
+    salt: str = Field(default_factory=_salt)
     versions: dict[VersionId, Version] = Field(default_factory=dict)
     promotions: tuple[Promotion, ...] = ()
-    candidates: dict[VersionId, Share] = Field(default_factory=dict)
+    stretches: tuple[Stretch, ...] = ()
     shadow: VersionId | None = None
 
     @property
     def live(self) -> str | None:
         """The version that serves; None before the first promotion."""
         return self.promotions[-1].version if self.promotions else None
+
+    @property
+    def assignment(self) -> Assignment:
+        """Which version each user has: that of its arm, or the live one."""
+        return Assignment(self.salt, self.stretches)
+
+    @property
+    def candidates(self) -> dict[str, float]:
+        """Version -> the share of users that it serves, of those that serve some."""
+        return {arm: self.assignment.share(arm) for arm in dict.fromkeys(one.arm for one in self.stretches)}
 
     @property
     def roles(self) -> dict[str, Role]:
@@ -100,25 +112,17 @@ class State(Config):
         return self._changed(f"promote {version}", promotions=promotions)._without(version)
 
     def shared(self, version: str, share: float) -> State:
-        """With a candidate that serves a share of the users.
+        """With a candidate that serves a share of the users; 0 for none any more.
 
         Raises:
-            ConfigError: there is no such version, it is live, or the shares are none.
+            ConfigError: there is no such version, it is live, or the share is not to be had.
         """
         self._need_other(version)
-        if not 0 < share <= 1:
-            raise ConfigError(
-                f"a share of {share:g} is none", hint="Give one above 0, and at most 1", argument="share"
-            )
-        others = {one: of for one, of in self.candidates.items() if one != version}
-        if math.fsum((share, *others.values())) > 1 + 1e-9:
-            told = ", ".join(f"{one} has {of:g}" for one, of in others.items())
-            hint = "Give a smaller one, or end another with `ctrkit registry rollback VERSION`"
-            raise ConfigError(f"the shares sum to more than 1: {told}", hint=hint, argument="share")
-        # A candidate keeps its place, so that a share that grows takes users from the live version alone.
-        changed = {**self.candidates, version: share}
+        before = self.assignment if self.stretches else Assignment(_salt())
+        after = before.with_share(version, share)
         shadow = None if self.shadow == version else self.shadow
-        return self._changed(f"promote {version} --share {share:g}", candidates=changed, shadow=shadow)
+        change = f"promote {version} --share {share:g}"
+        return self._changed(change, salt=after.salt, stretches=after.stretches, shadow=shadow)
 
     def shadowed(self, version: str) -> State:
         """With a version in the shadow.
@@ -155,9 +159,9 @@ class State(Config):
 
     def _without(self, version: str) -> State:
         """The same, where a version is neither candidate nor shadow."""
-        candidates = {one: share for one, share in self.candidates.items() if one != version}
+        left = self.assignment.with_share(version, 0)
         shadow = None if self.shadow == version else self.shadow
-        return self.model_copy(update={"candidates": candidates, "shadow": shadow})
+        return self.model_copy(update={"stretches": left.stretches, "shadow": shadow})
 
     def _need(self, version: str) -> None:
         if version not in self.versions:

@@ -20,8 +20,9 @@ from ctrkit.serving.http.app import create_app
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.lane import Lane
 from ctrkit.serving.http.metrics import Metrics
+from ctrkit.serving.http.models import SingleModel
 from ctrkit.serving.http.security import Tokens
-from ctrkit.serving.http.service import Service, SingleModel
+from ctrkit.serving.http.service import Service
 from ctrkit.serving.scoring import RequestScorer
 
 

@@ -47,3 +47,37 @@ def test_errors_come_through() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         asyncio.run(ask())
     lane.close()
+
+
+def test_work_for_later_waits_until_no_request_is_here_and_refuses_none() -> None:
+    lane, gate, done = Lane(waiting=0, seconds=5), threading.Event(), list[str]()
+
+    def work(name: str) -> None:
+        for place in range(20):
+            if name == "a":
+                taken.append(lane.later(lambda place=place: rest(place)))  # type: ignore[misc]
+        done.append(name)
+
+    def rest(place: int) -> None:
+        if place == 0:
+            gate.wait()
+        done.append(f"later {place}")
+
+    taken: list[bool] = []
+
+    async def ask() -> None:
+        await lane.run(work, "a")
+        await asyncio.sleep(0.01)
+        assert done == ["a"]  # the first piece is being done
+        asked = asyncio.create_task(lane.run(work, "b"))
+        await asyncio.sleep(0.01)
+        gate.set()
+        await asked
+        assert done[:3] == ["a", "later 0", "b"]
+        while len(done) < 10:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(ask())
+    lane.close()
+    assert taken == [True] * 8 + [False] * 12
+    assert done[3:] == [f"later {place}" for place in range(1, 8)]

@@ -22,7 +22,8 @@ from ctrkit.online.store import FeatureRow, FeatureSet
 from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.logs import JsonLines
-from ctrkit.serving.http.service import Service, SingleModel
+from ctrkit.serving.http.models import SingleModel
+from ctrkit.serving.http.service import Service
 from ctrkit.serving.requests.body import ScoreBody
 from ctrkit.serving.requests.features import OnlineFeatures
 from ctrkit.serving.scoring import RequestScorer, Scores
@@ -139,7 +140,7 @@ def test_a_fault_of_ours_shows_nothing_and_is_logged_without_its_message(
     def broken(user: str | None) -> Any:
         raise ValueError("user 17 of /etc/passwd")
 
-    service.models.scorer_for = broken  # type: ignore[method-assign]
+    service.models.served = broken  # type: ignore[method-assign]
     with running(service) as client, caplog.at_level("INFO", "ctrkit.serving"):
         reply = client.post("/v1/score?user=17", json={"candidates": [{}], "user": "17"})
     assert reply.status_code == 500
@@ -164,7 +165,7 @@ def test_a_slow_body_is_refused_and_other_callers_are_answered(bundle: Bundle) -
 
 def gated(service: Service) -> threading.Event:
     """Requests of this service wait until the event is set."""
-    gate, scorer = threading.Event(), service.models.scorer_for(None)
+    gate, scorer = threading.Event(), service.models.served(None).scorer
     score = scorer.score
 
     def slow(body: ScoreBody) -> Scores:

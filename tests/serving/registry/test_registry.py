@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -113,8 +114,8 @@ def test_what_is_wrong_is_told(address: str, exports: dict[str, Path], tmp_path:
     with pytest.raises(ConfigError, match="no version is live"):
         ctrkit.promote_model(first, registry=address, share=0.1)
     ctrkit.promote_model(first, registry=address)
-    for share in (0.0, -1.0, 1.5, float("nan"), float("inf")):
-        with pytest.raises(ConfigError, match="a share of"):
+    for share in (-1.0, 1.5, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="is not to be had"):
             ctrkit.promote_model(second, registry=address, share=share)
     for keywords in ({"share": 0.1}, {"shadow": True}):
         with pytest.raises(ConfigError, match="is live already"):
@@ -136,9 +137,32 @@ def test_shares_sum_to_one_at_most(address: str, exports: dict[str, Path]) -> No
     first, second, third = filled(address, exports)
     ctrkit.promote_model(first, registry=address)
     ctrkit.promote_model(second, registry=address, share=0.7)
-    with pytest.raises(ConfigError, match=f"sum to more than 1: {second} has 0.7"):
+    with pytest.raises(ConfigError, match="is not to be had"):
         ctrkit.promote_model(third, registry=address, share=0.4)
     assert ctrkit.promote_model(third, registry=address, share=0.3).state.candidates[third] == 0.3
+    state = ctrkit.promote_model(second, registry=address, share=0).state
+    assert state.candidates == {third: 0.3}
+
+
+def test_users_keep_their_version_in_a_trial_and_each_trial_has_others(
+    address: str, exports: dict[str, Path]
+) -> None:
+    first, second, _ = filled(address, exports)
+    ctrkit.promote_model(first, registry=address)
+    users = [f"user {number}" for number in range(1000)]
+
+    def served(share: float) -> set[str]:
+        ctrkit.promote_model(second, registry=address, share=share)
+        state = ctrkit.list_versions(address).state
+        arms = state.assignment.arms(pl.Series(users))
+        return {user for user, arm in zip(users, arms, strict=True) if arm == second}
+
+    few, more = served(0.1), served(0.3)
+    assert 60 < len(few) < 140
+    assert few < more
+    assert served(0.1) == few
+    ctrkit.rollback_model(second, registry=address)
+    assert served(0.1) != few
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
