@@ -17,6 +17,7 @@ from ctrkit.cli import (
     features,
     import_model,
     inspect,
+    join_feedback,
     learn_policy,
     models,
     ope,
@@ -50,6 +51,7 @@ app.command("recalibrate")(recalibrate.recalibrate)
 app.command("import")(import_model.import_model)
 app.command("export")(export_model.export_model)
 app.command("serve")(serve.serve)
+app.command("join-feedback")(join_feedback.join_feedback)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)

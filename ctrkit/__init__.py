@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ctrkit.api.get_features import get_features
     from ctrkit.api.import_model import import_model
     from ctrkit.api.inspect import inspect
+    from ctrkit.api.join_feedback import join_feedback
     from ctrkit.api.learn_policy import LearnPolicyConfig, learn_policy
     from ctrkit.api.list_models import list_models
     from ctrkit.api.list_sources import list_sources
@@ -91,6 +92,7 @@ _HOME = {
     "get_features": "ctrkit.api.get_features",
     "import_model": "ctrkit.api.import_model",
     "inspect": "ctrkit.api.inspect",
+    "join_feedback": "ctrkit.api.join_feedback",
     "learn_policy": "ctrkit.api.learn_policy",
     "list_models": "ctrkit.api.list_models",
     "list_sources": "ctrkit.api.list_sources",
@@ -138,6 +140,7 @@ __all__ = [
     "get_features",
     "import_model",
     "inspect",
+    "join_feedback",
     "learn_policy",
     "list_models",
     "list_sources",

@@ -52,6 +52,8 @@ ABREAST = 2  # commands at a time
 TOLERANCE, LAST_DIGITS = 0.02, 2
 # Digits after a letter belong to a word: the hash 4f2cfad1e886 ends in no number.
 NUMBER = re.compile(r"(?<![a-zA-Z\d])[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
+# The version of an exported model, which hangs on the last digit of each weight; that of features is no such.
+VERSION = re.compile(r"(?<!, version )(?<![\w.])[0-9a-f]{12}(?![\w.])")
 # A command beside a server, which has the port alone and is told to stop in the end.
 BESIDE = """exec 9> ../server.lock; flock 9
 {0} > server.log 2>&1 &
@@ -182,7 +184,7 @@ def outputs(page: Page, runs: Runs) -> Iterator[tuple[Command, list[str]]]:
 
 def masked(text: str) -> str:
     """A text without its numbers, and with one space or piece of a frame where there are many."""
-    return NUMBER.sub("#", re.sub(r"([━─\s])\1*", r"\1", text)).strip()
+    return NUMBER.sub("#", re.sub(r"([━─\s])\1*", r"\1", VERSION.sub("VERSION", text))).strip()
 
 
 def cut(printed: list[str], shown: list[str]) -> list[str]:
@@ -229,7 +231,10 @@ def labels(lines: list[str]) -> Counter[str]:
 
 def differences(shown: list[str], printed: list[str], *, labels_alone: bool = False) -> list[str]:
     """Where what is shown is not what is printed: its words, or numbers that are not `close`."""
-    one, other = (re.sub(r"[\s━─┏┓┡┩└┘┳╇┴│┃]+", " ", " ".join(lines)) for lines in (shown, printed))
+    one, other = (
+        VERSION.sub("VERSION", re.sub(r"[\s━─┏┓┡┩└┘┳╇┴│┃]+", " ", " ".join(lines)))
+        for lines in (shown, printed)
+    )
     words = [NUMBER.sub("#", text).split() for text in (one, other)]
     if labels_alone:
         before, after = labels(shown), labels(printed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal
 
@@ -37,6 +37,9 @@ class Scores:
         tasks: the model's tasks, in funnel order.
         id: column of the candidates' ids; None where the model's spec names none.
         arm: `live`, or `candidate` if the user's share is that of another version.
+        context: what all candidates share, with features of the online store; empty for whole rows.
+        columns: column -> its values for the candidates, with features of the online store, [K]; empty for
+            whole rows.
     """
 
     outputs: dict[str, NDArray[np.float64]]
@@ -51,6 +54,13 @@ class Scores:
     tasks: tuple[str, ...] = ()
     id: str | None = None
     arm: Literal["live", "candidate"] = "live"
+    context: Mapping[str, Value] = field(default_factory=dict)
+    columns: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+
+    def part(self, of: slice) -> Scores:
+        """The outputs and the columns of some candidates; counts stay those of all."""
+        outputs = {name: values[of] for name, values in self.outputs.items()}
+        return replace(self, outputs=outputs, columns={name: one[of] for name, one in self.columns.items()})
 
 
 class RequestScorer:
@@ -108,6 +118,9 @@ class RequestScorer:
             numbers=request.static.get("numeric"),
             unread=joined.unread,
             tasks=self.tasks,
+            # Keys that are no features too.
+            context={**body.context, **joined.context},
+            columns={**columns, **joined.columns},
             id=self._id,
         )
 

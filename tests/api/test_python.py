@@ -74,8 +74,9 @@ def test_every_setting_is_shown_with_type_default_and_meaning(name: str) -> None
 
 def test_only_functions_without_a_config_show_no_settings() -> None:
     without = {
-        "calibrate_scores", "export_model", "get_features", "import_model", "inspect", "list_sources", "load",
-        "push_features", "sample_logs", "summary",
+        "calibrate_scores", "export_model", "get_features", "import_model", "inspect", "join_feedback",
+        "list_sources", "list_versions", "load", "promote_model", "push_features", "push_model",
+        "rollback_model", "sample_logs", "summary",
     }  # fmt: skip
     assert without == {*FUNCTIONS} - {*WITH_CONFIG}
 

@@ -21,12 +21,15 @@ import ctrkit
 import ctrkit.api
 from ctrkit.api.export_model import ExportResult
 from ctrkit.api.import_model import ImportResult
+from ctrkit.api.join_feedback import COUNTS, JoinFeedbackResult
 from ctrkit.api.list_models import ModelSize, ModelTable
+from ctrkit.api.registered import RegistryResult
 from ctrkit.api.results import Result
 from ctrkit.api.sample_logs import SampleLogs
 from ctrkit.api.serve import ServeResult
 from ctrkit.reports.cells import text
 from ctrkit.serving.parity import Parity
+from ctrkit.serving.registry.state import State
 
 # Numbers that were written down: with an interval, a percentage, with a point or commas.
 WRITTEN = re.compile(r"–|[-+]?[\d,.]+(e[-+]?\d+)?%? \[.*|[-+]?[\d,.]+%|[-+]?\d+\.\d+|\d{1,3}(,\d{3})+")
@@ -108,6 +111,8 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
             "export": ExportResult(
                 "model.pt", "onnx", "export", ("rows.onnx",), {"random": Parity(512, 1e-7, 0)}
             ),
+            "feedback": JoinFeedbackResult("journal", "log.parquet", 3, dict.fromkeys(COUNTS, 1)),
+            "registry": RegistryResult("registry", State(), "Nothing was done."),
             "serve": ServeResult("export", "http://127.0.0.1:8000", 12.5),
             "import": ImportResult(
                 None, "m.onnx", {"price": "number"}, {"click": "output 'p'"}, ctrkit.load(model).artifact
@@ -120,7 +125,8 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 NAMES = (
     "prepare", "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows",
     "ope", "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
-    "sources", "inspection", "push", "get", "export", "serve", "import", "summary",
+    "sources", "inspection", "push", "get", "export", "serve",
+    "import", "feedback", "registry", "summary",
 )  # fmt: skip
 
 

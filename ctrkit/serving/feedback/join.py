@@ -1,159 +1,174 @@
-"""Joins the decisions of a journal with their events: a bandit log, which tells what a policy would earn."""
+"""Joins a journal's decisions with what came of them: a log for `ctrkit ope`, or rows for `ctrkit train`."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
-from ctrkit.errors import DataError
+from ctrkit.errors import ConfigError, DataError
 from ctrkit.schema import CANDIDATE_PREFIX
-from ctrkit.serving.feedback.entries import Decision, Event
-from ctrkit.serving.feedback.journal import read_journal
-from ctrkit.tables import write_table
+from ctrkit.serving.feedback.entries import Decision
+from ctrkit.serving.feedback.journal import DECISIONS, Reader
+from ctrkit.serving.feedback.shown import Shown, shown_of
+from ctrkit.tables import atomic_path
 
-Reward = Literal["click", "conversion", "value"]
-
-
-@dataclass(frozen=True)
-class Join:
-    """What a journal became.
-
-    Attributes:
-        rows: number of decisions in the log.
-        repeated: number of decisions of a request that had one before.
-        bids: number of decisions on bids, which are left out: a lost auction shows nothing of its candidate.
-        unchosen: number of decisions without a choice, which are left out.
-        open: number of decisions that are younger than the window, which are left out.
-        events: number of events that count.
-        repeated_events: number of events that had come before.
-        strangers: number of events of no decision in the log.
-        late: number of events outside the window of their decision.
-        torn: number of files whose last line is not whole.
-    """
-
-    rows: int
-    repeated: int
-    bids: int
-    unchosen: int
-    open: int
-    events: int
-    repeated_events: int
-    strangers: int
-    late: int
-    torn: int
+ROWS = ("decisions", "impressions")
+REWARDS = ("click", "conversion", "value")
+# Decisions that are held at once.
+_PART = 10_000
+_USER = "user_id"
+# Begins the names of columns with what the model has said.
+SERVED = "served_"
 
 
 def join_journal(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    *,
-    reward: Reward = "click",
+    rows: str = "decisions",
+    reward: str = "click",
     window: float | None = None,
     id: str | None = None,
-) -> Join:
-    """Write the decisions of a journal as a log that `ctrkit ope` reads, one parquet file.
-
-    A row holds the context under the names of the features, `candidates`, each further column of the
-    candidates as a list `candidate_<feature>`, the action, its propensity, the policy's probabilities of all
-    candidates, the labels `click` and `conversion`, the `value` of the conversions, and the reward.
-
-    Args:
-        folder: the journal.
-        out: path of the log.
-        reward: what the policy should earn: whether there was a click, or a conversion, or the sum of the
-            values of the conversions.
-        window: seconds after a decision in which its events count. Decisions that are younger than that at
-            the newest entry are left out, as their events may yet come. None: all count.
-        id: column of the candidates' ids; by default the one that the model's spec names.
+) -> Shown:
+    """Write the decisions of a journal with their events as a log (see `ctrkit.join_feedback`).
 
     Raises:
-        DataError: there is no journal, it has no decision with a choice, or a decision has no ids.
+        ConfigError: the log is to be no parquet file.
+        DataError: there is no journal, nothing of it was shown, a decision has no ids, or a feature has the
+            name of another column of the log.
+        RunError: the log cannot be written.
     """
-    entries = read_journal(Path(folder))
-    firsts = _firsts(entries.decisions, "request_id")
-    chosen = [one for one in firsts if one.bid is None and one.choice is not None]
-    times = [one.time for one in entries.decisions] + [one.time for one in entries.events]
-    newest = max(times, default=0.0)
-    kept = [one for one in chosen if window is None or one.time + window <= newest]
-    if not kept:
-        raise DataError(
-            "the journal has no decision with a choice" + ("" if window is None else " that is old enough"),
-            file=os.fspath(folder),
-            hint="Serve with --journal FOLDER --set policy=softmax:temperature=0.1",
+    if Path(out).suffix != ".parquet":
+        raise ConfigError(
+            "the log is a parquet file", argument="out", hint="Give a path that ends in .parquet"
         )
-    of = {one.request_id: one.time for one in kept}
-    events = _firsts(entries.events, "event_id")
-    own = [one for one in events if one.request_id in of]
-    inside = [one for one in own if window is None or 0 <= one.time - of[one.request_id] <= window]
-    by_request: dict[str, list[Event]] = defaultdict(list)
-    for event in inside:
-        by_request[event.request_id].append(event)
-    write_table(_table(kept, [by_request[one.request_id] for one in kept], reward, id), out)
-    return Join(
-        rows=len(kept),
-        repeated=len(entries.decisions) - len(firsts),
-        bids=sum(one.bid is not None for one in firsts),
-        unchosen=sum(one.bid is None and one.choice is None for one in firsts),
-        open=len(chosen) - len(kept),
-        events=len(inside),
-        repeated_events=len(entries.events) - len(events),
-        strangers=len(events) - len(own),
-        late=len(own) - len(inside),
-        torn=entries.torn,
-    )
+    shown = shown_of(Path(folder), rows, window)
+    if shown.table.is_empty():
+        what = "no decision that was shown" + ("" if window is None else " and is old enough")
+        hint = "Serve with --journal FOLDER --set policy=softmax:temperature=0.1, or tell what was shown"
+        raise DataError(f"the journal has {what}", file=os.fspath(folder), hint=hint)
+    with tempfile.TemporaryDirectory() as scratch, atomic_path(out) as file:
+        parts: list[Path] = []
+        for part in _parts(Path(folder), shown.table):
+            table = _decisions(part, reward, id) if rows == "decisions" else _impressions(part)
+            parts.append(Path(scratch) / f"{len(parts)}.parquet")
+            table.write_parquet(parts[-1])
+        # A part may lack a column, or know it as empty alone.
+        pl.concat(map(pl.scan_parquet, parts), how="diagonal_relaxed").sink_parquet(file)
+    return shown
 
 
-def _firsts(entries: Iterable[Any], name: str) -> list[Any]:
-    """The first entry of each name, in order."""
-    found: dict[str, Any] = {}
-    for one in entries:
-        found.setdefault(getattr(one, name), one)
-    return list(found.values())
+@dataclass(frozen=True)
+class _Row:
+    """A candidate that was shown.
+
+    Attributes:
+        decision: its decision.
+        found: its row of `Shown.table`.
+    """
+
+    decision: Decision
+    found: dict[str, Any]
+
+    def of(self, columns: Mapping[str, Sequence[Any]], name: str) -> Any:
+        """The candidate's value of a column; None where its decision has none."""
+        cells = columns.get(name)
+        return None if cells is None else cells[self.found["place"]]
 
 
-def _table(
-    decisions: Sequence[Decision], events: Sequence[Sequence[Event]], reward: Reward, id: str | None
-) -> pl.DataFrame:
-    """The rows of the log; a column that a request did not give is empty there."""
+def _parts(folder: Path, table: pl.DataFrame) -> Iterator[list[_Row]]:
+    """The rows of a log, some thousand at once."""
+    reader, rows = Reader(folder, DECISIONS, Decision), []
+    for file, of_file in table.group_by("file", maintain_order=True):
+        wanted = of_file.iter_rows(named=True)
+        next_one = next(wanted, None)
+        for row, decision in enumerate(reader.entries(reader.files[file[0]])):
+            while next_one is not None and next_one["row"] == row:
+                rows.append(_Row(decision, next_one))
+                next_one = next(wanted, None)
+            if len(rows) >= _PART:
+                yield rows
+                rows = []
+            if next_one is None:
+                break
+    if rows:
+        yield rows
+
+
+def _decisions(rows: Sequence[_Row], reward: str, id: str | None) -> pl.DataFrame:
+    """The rows of a bandit log; a column that a request did not give is empty there."""
+    decisions = [one.decision for one in rows]
     ids = [_ids(one, id) for one in decisions]
-    places = [one.choice or 0 for one in decisions]
-    context = dict.fromkeys(name for one in decisions for name in one.context)
-    listed = dict.fromkeys(name for one in decisions for name in one.candidates)
-    clicked = [any(one.kind == "click" for one in of) for of in events]
-    converted = [any(one.kind == "conversion" for one in of) for of in events]
-    value = [sum(one.value or 0.0 for one in of if one.kind == "conversion") for of in events]
-    labels: dict[str, list[Any]] = {
-        "click": [int(one) for one in clicked],
-        "conversion": [int(one) for one in converted],
-        "value": value,
-    }
-    columns: dict[str, list[Any]] = {name: [one.context.get(name) for one in decisions] for name in context}
-    for name in listed:
-        if all(name == (id or one.id) for one in decisions):
-            continue
-        columns[f"{CANDIDATE_PREFIX}{name}"] = [
-            one.candidates.get(name, [None] * len(found)) for one, found in zip(decisions, ids, strict=True)
-        ]
-    if "user_id" not in columns and any(one.user is not None for one in decisions):
-        columns["user_id"] = [one.user for one in decisions]
-    columns |= {
-        "event_id": [one.request_id for one in decisions],
-        "timestamp": [one.time for one in decisions],
+    columns = _context(decisions)
+    for name in dict.fromkeys(name for one in decisions for name in one.candidates):
+        if any(name != (id or one.id) for one in decisions):
+            columns[f"{CANDIDATE_PREFIX}{name}"] = [
+                one.candidates.get(name, [None] * len(found))
+                for one, found in zip(decisions, ids, strict=True)
+            ]
+    labels: dict[str, list[Any]] = {name: [one.found[name] for one in rows] for name in REWARDS}
+    own: dict[str, list[Any]] = {
+        **_head(decisions),
         "candidates": ids,
         "logging_probabilities": [one.probabilities for one in decisions],
-        "action": [found[place] for found, place in zip(ids, places, strict=True)],
+        "action": [found[one.found["place"]] for one, found in zip(rows, ids, strict=True)],
         "propensity": [one.propensity for one in decisions],
-        "model_version": [one.version for one in decisions],
         **labels,
         "reward": labels[reward],
     }
-    return pl.DataFrame([pl.Series(name, cells, strict=False) for name, cells in columns.items()])
+    return _table(columns, own)
+
+
+def _impressions(rows: Sequence[_Row]) -> pl.DataFrame:
+    """The rows of a training table; a feature that a request did not give is empty there."""
+    decisions = [one.decision for one in rows]
+    columns = _context(decisions)
+    for name in dict.fromkeys(name for one in decisions for name in one.candidates):
+        columns[name] = [one.of(one.decision.candidates, name) for one in rows]
+    served = dict.fromkeys(name for one in decisions for name in one.outputs)
+    own: dict[str, list[Any]] = {
+        **_head(decisions),
+        **{name: [one.found[name] for one in rows] for name in (*REWARDS, "click_time", "conversion_time")},
+        "propensity": [
+            one.decision.propensity if one.found["place"] == one.decision.choice else None for one in rows
+        ],
+        "campaign": [one.campaign for one in decisions],
+        "bid": [one.bid for one in decisions],
+        "cost": [one.found["cost"] for one in rows],
+        **{f"{SERVED}{name}": [one.of(one.decision.outputs, name) for one in rows] for name in served},
+    }
+    return _table(columns, own)
+
+
+def _context(decisions: Sequence[Decision]) -> dict[str, list[Any]]:
+    """The columns of the context, and the user's key where it is no feature."""
+    names = dict.fromkeys(name for one in decisions for name in one.context)
+    columns: dict[str, list[Any]] = {name: [one.context.get(name) for one in decisions] for name in names}
+    if _USER not in columns and any(one.user is not None for one in decisions):
+        columns[_USER] = [one.user for one in decisions]
+    return columns
+
+
+def _head(decisions: Sequence[Decision]) -> dict[str, list[Any]]:
+    return {
+        "event_id": [one.request_id for one in decisions],
+        "timestamp": [one.time for one in decisions],
+        "model_version": [one.version for one in decisions],
+        "arm": [one.arm for one in decisions],
+    }
+
+
+def _table(columns: Mapping[str, Sequence[Any]], own: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
+    for name in columns:
+        if name in own:
+            hint = "Rename the feature, or join the journal on your own"
+            raise DataError("a feature has the name of a column of the log", column=name, hint=hint)
+    return pl.DataFrame([pl.Series(name, cells, strict=False) for name, cells in {**columns, **own}.items()])
 
 
 def _ids(decision: Decision, id: str | None) -> Sequence[Any]:

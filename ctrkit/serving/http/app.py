@@ -112,6 +112,8 @@ def _examples(service: Service) -> dict[str, Any]:
 async def _refresh(service: Service) -> None:
     while True:
         await asyncio.sleep(_REFRESH)
+        if service.outcomes is not None:
+            await asyncio.to_thread(service.outcomes.look)
         service.metrics.refresh()
 
 

@@ -15,7 +15,7 @@ from ctrkit.serving.campaigns.bidder import Bidder, NoticeError, Receipt
 from ctrkit.serving.campaigns.ledger import LedgerError
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import Refusal
-from ctrkit.serving.http.feedback import keep_decision
+from ctrkit.serving.http.feedback import keep_bid, keep_notice
 from ctrkit.serving.http.score import ServedModel
 from ctrkit.serving.http.service import Service
 from ctrkit.serving.requests.body import ScoreBody
@@ -96,7 +96,8 @@ def routes(service: Service) -> APIRouter:
             except ConfigError as error:
                 raise Refusal(422, error.problem, path="campaign", hint=error.hint) from None
         chosen = found.candidate
-        keep_decision(service, body, name, scores, bid=found.bid, candidate=chosen)
+        about = {"campaign": body.campaign, "auction": body.auction_id}
+        keep_bid(service, body.user, name, scores, candidate=chosen, bid=found.bid, **about)
         return BidReply(
             body.auction_id,
             ServedModel(scores.name, scores.version),
@@ -120,6 +121,7 @@ def routes(service: Service) -> APIRouter:
             raise Refusal(503, "the ledger does not answer", hint=hint, headers=headers) from None
         if not found.known:
             raise Refusal(404, "there was no bid in this auction", path="auction_id")
+        keep_notice(service, body.auction_id, body.campaign, won=body.won, price=body.price)
         return found
 
     told = described(404, *GUARDED, *READ, reply=BidReply, body=BidBody)

@@ -24,6 +24,8 @@ class ServeConfig(Config):
             there are none.
         journal: folder in which decisions and events are kept (see `ctrkit.serving.feedback`). By default
             they are not.
+        feedback_window: seconds after a decision at which it is compared with its events, for `ctrkit_pcoc`.
+            What is told later does not count there.
         policy: who chooses one of the candidates of a request for scores, such as `softmax:temperature=0.1`
             (see `ctrkit.policies`). By default the caller does.
         notice_key: file of the secret that signs the notices of OpenRTB (see `ctrkit.serving.http.notices`).
@@ -54,6 +56,7 @@ class ServeConfig(Config):
     tokens: Path | None = None
     campaigns: Path | None = None
     journal: Path | None = None
+    feedback_window: Positive = 1800.0
     policy: str | None = None
     notice_key: Path | None = None
     certificate: Path | None = None

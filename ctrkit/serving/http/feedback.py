@@ -1,9 +1,9 @@
-"""`POST /v1/feedback`: what came of decisions; and the decisions themselves, for the journal."""
+"""`POST /v1/feedback`: what came of decisions; and what other routes keep in the journal."""
 
 from __future__ import annotations
 
 import time
-from typing import Literal
+from itertools import takewhile
 
 import msgspec
 from fastapi import APIRouter
@@ -11,12 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ctrkit.serving.choosing import Choice
-from ctrkit.serving.feedback.entries import Amount, Decision, Event, Id, Time
+from ctrkit.serving.feedback.entries import Amount, Decision, Event, Id, Kind, Notice, Place, Time
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import Refusal
 from ctrkit.serving.http.service import Service
-from ctrkit.serving.requests.body import ScoreBody
-from ctrkit.serving.scoring import Scores, columns_of
+from ctrkit.serving.scoring import Scores
 
 
 class FeedbackBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -25,16 +24,18 @@ class FeedbackBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     Attributes:
         event_id: the caller's name for the event; it may be sent again, and counts once.
         request_id: that of the request that the event followed; the auction's for a bid without one.
-        kind: what happened.
+        kind: what happened; an impression tells that a candidate was shown.
         time: when, in unix seconds; by default now.
         value: what it is worth.
+        candidate: place of the candidate, from 0; by default the one that the server has chosen or bid for.
     """
 
     event_id: Id
     request_id: Id
-    kind: Literal["click", "conversion"]
+    kind: Kind
     time: Time | None = None
     value: Amount | None = None
+    candidate: Place | None = None
 
 
 class FeedbackReply(msgspec.Struct):
@@ -47,8 +48,6 @@ class FeedbackReply(msgspec.Struct):
     taken: int
 
 
-# Columns that a decision may have: those of a scored request are known to be the model's.
-_ALL = 1 << 20
 SCHEMAS = (FeedbackBody, FeedbackReply)
 
 
@@ -63,7 +62,8 @@ def routes(service: Service) -> APIRouter:
         events, now = given if isinstance(given, list) else [given], time.time()
         for one in events:
             at = now if one.time is None else one.time
-            if not service.journal.keep(Event(one.event_id, one.request_id, one.kind, at, one.value)):
+            event = Event(one.event_id, one.request_id, one.kind, at, one.value, one.candidate)
+            if not service.journal.keep(event):
                 hint, headers = "Send the events again: each counts once", {"Retry-After": "1"}
                 raise Refusal(503, "the journal is full", hint=hint, headers=headers)
         return FeedbackReply(len(events))
@@ -72,52 +72,94 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/v1/feedback", dependencies=[service.tokens.need("feedback")], **told)
     async def feedback(request: Request) -> Response:
-        """Clicks and conversions, one event or a list of them. They may come again, and count once."""
+        """Impressions, clicks and conversions, one or a list of them. They may come again, and count once."""
         return await service.answer(request, work)
 
     return router
 
 
 def keep_decision(
-    service: Service,
-    body: ScoreBody,
-    request_id: str,
-    scores: Scores,
-    choice: Choice | None = None,
-    *,
-    bid: float | None = None,
-    candidate: int | None = None,
+    service: Service, user: str | None, request_id: str, scores: Scores, choice: Choice | None = None
 ) -> None:
-    """Keep a decision, where the server has a journal.
+    """Keep a decision on a request for scores, where the server has a journal.
 
     Args:
         service: has the journal.
-        body: what was asked.
+        user: key of the user.
         request_id: the name of the request.
         scores: what the model has said.
         choice: what a policy has chosen.
-        bid: the bid, where one was asked for.
-        candidate: place of the candidate that is bid for, which no chance has chosen.
     """
+    if choice is None:
+        _keep(service, user, request_id, scores)
+        return
+    chosen = choice.index, choice.propensity, choice.probabilities.tolist()
+    _keep(service, user, request_id, scores, chosen)
+
+
+def keep_bid(
+    service: Service,
+    user: str | None,
+    request_id: str,
+    scores: Scores,
+    *,
+    candidate: int | None,
+    bid: float,
+    campaign: str,
+    auction: str,
+) -> None:
+    """Keep a bid, where the server has a journal.
+
+    Args:
+        service: has the journal.
+        user: key of the user.
+        request_id: the name of the request.
+        scores: what the model has said.
+        candidate: place of the candidate that is bid for, which no chance has chosen; None for no bid.
+        bid: the bid.
+        campaign: who bids.
+        auction: the name of the auction.
+    """
+    chosen = candidate, None if candidate is None else 1.0, None
+    _keep(service, user, request_id, scores, chosen, (bid, campaign, auction))
+
+
+def keep_notice(service: Service, auction: str, campaign: str, *, won: bool, price: float) -> None:
+    """Keep what came of a bid, where the server has a journal."""
+    if service.journal is not None:
+        service.journal.keep(Notice(auction, campaign, time.time(), won, price))
+
+
+def _keep(
+    service: Service,
+    user: str | None,
+    request_id: str,
+    scores: Scores,
+    chosen: tuple[int | None, float | None, list[float] | None] = (None, None, None),
+    bid: tuple[float | None, str | None, str | None] = (None, None, None),
+) -> None:
     if service.journal is None:
         return
-    certain = None if candidate is None else 1.0
-    columns, _ = columns_of(body, _ALL)
+    if service.outcomes is not None:
+        # Events tell of these tasks alone, and each is given the one before.
+        told = takewhile(lambda task: task in ("click", "conversion"), scores.outputs)
+        predictions = {task: scores.outputs[task] for task in told}
+        _, campaign, auction = bid
+        own = None if campaign is None or auction is None else (auction, campaign)
+        service.outcomes.follow(request_id, scores.version, predictions, choice=chosen[0], bid=own)
     service.journal.keep(
         Decision(
             request_id,
             time.time(),
             scores.name,
             scores.version,
-            body.user,
-            body.context,
-            {name: list(column) for name, column in columns.items()},
+            user,
+            dict(scores.context),
+            {name: list(column) for name, column in scores.columns.items()},
             {name: values.tolist() for name, values in scores.outputs.items()},
             scores.id,
-            candidate if choice is None else choice.index,
-            certain if choice is None else choice.propensity,
-            None if choice is None else choice.probabilities.tolist(),
-            bid,
+            *chosen,
+            *bid,
             scores.arm,
         )
     )

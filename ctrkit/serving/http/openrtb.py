@@ -25,6 +25,7 @@ from ctrkit.serving.campaigns.config import CampaignConfig
 from ctrkit.serving.campaigns.ledger import LedgerError
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import JSON, Refusal
+from ctrkit.serving.http.feedback import keep_bid, keep_notice
 from ctrkit.serving.http.notices import Exchange, Kind
 from ctrkit.serving.http.openrtb_messages import (
     INVALID_REQUEST,
@@ -107,6 +108,7 @@ def routes(service: Service) -> APIRouter:
             raise Refusal(503, "the ledger does not answer", hint=hint, headers=headers) from None
         if not found.known:
             raise Refusal(404, "there was no bid in this auction", path="auction")
+        keep_notice(service, auction, campaign, won=kind == "win", price=paid)
         return Response(status_code=204)  # a browser may see it: it tells nothing of the budget
 
     return router
@@ -153,8 +155,8 @@ class Auctions:
                 continue
             if self._late():
                 return []
-            scored.append((imp, self._scores(place)))
-        found = [bid for imp, scores in scored if (bid := self._bid(imp, scores)) is not None]
+            scored.append((imp, *self._scores(place)))
+        found = [bid for one in scored if (bid := self._bid(*one)) is not None]
         if not self._late():
             return found
         for bid in found:
@@ -164,8 +166,8 @@ class Auctions:
     def _late(self) -> bool:
         return time.monotonic() >= self.until
 
-    def _scores(self, place: int) -> Scores:
-        """The scores of the ads of all campaigns, one campaign after the other."""
+    def _scores(self, place: int) -> tuple[Scores, str | None]:
+        """The scores of the ads of all campaigns, one campaign after the other, and the key of the user."""
         config = self.exchange.config
         rows = [dict(ad.features) for one in self.campaigns for ad in one.ads]
         key = None if config.user is None else value_at(self.tree, config.user, place)
@@ -175,29 +177,31 @@ class Auctions:
             body = msgspec.convert({"candidates": rows, "context": context, "user": user}, ScoreBody)
         except msgspec.ValidationError as error:
             raise Refusal.of_decoding(error) from None
-        return self.service.score(body)
+        return self.service.score(body), user
 
-    def _bid(self, imp: Imp, scores: Scores) -> OpenRtbBid | None:
+    def _bid(self, imp: Imp, scores: Scores, user: str | None) -> OpenRtbBid | None:
         auction, floor, first = auction_of(self.asked, imp), money_of(imp.bidfloor), 0
-        made: list[tuple[CampaignConfig, Decision]] = []
+        made: list[tuple[CampaignConfig, Scores, Decision]] = []
         with self.service.metrics.stage("bid"):
             for one in self.campaigns:
                 part = slice(first, first := first + len(one.ads))
-                outputs = {name: values[part] for name, values in scores.outputs.items()}
-                decision = self.bidder.bid(one.name, auction, outputs, scores.tasks, floor)
+                own = scores.part(part)
+                decision = self.bidder.bid(one.name, auction, own.outputs, scores.tasks, floor)
                 if decision.candidate is not None:
-                    made.append((one, decision))
+                    made.append((one, own, decision))
             if not made:
                 return None
-            best = max(made, key=lambda it: it[1].bid)
-            self._free_all(auction, [one for one, _ in made if one is not best[0]])
-        campaign, decision = best
+            best = max(made, key=lambda it: it[2].bid)
+            self._free_all(auction, [one for one, _, _ in made if one is not best[0]])
+        campaign, own, decision = best
         price = price_of(decision.bid, imp.bidfloor)
         # The ads may have changed since the same auction was asked before.
         if not price or decision.candidate is None or decision.candidate >= len(campaign.ads):
             self._free(campaign.name, auction)
             return None
         ad, name = campaign.ads[decision.candidate], campaign.name
+        about = {"campaign": name, "auction": auction}
+        keep_bid(self.service, user, auction, own, candidate=decision.candidate, bid=decision.bid, **about)
         # The exchange fills in what stands in braces.
         won = f"{self.exchange.address('win', name, auction)}&price=${{AUCTION_PRICE}}"
         lost = self.exchange.address("loss", name, auction)

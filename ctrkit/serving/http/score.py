@@ -79,7 +79,7 @@ def routes(service: Service) -> APIRouter:
         if service.chooser is not None:
             with service.metrics.stage("choose"):
                 choice = service.chooser.choose(request_id, next(iter(scores.outputs.values())))
-        keep_decision(service, body, request_id, scores, choice)
+        keep_decision(service, body.user, request_id, scores, choice)
         return ScoreReply(
             request_id,
             ServedModel(scores.name, scores.version),

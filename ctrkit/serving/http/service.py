@@ -25,7 +25,8 @@ from ctrkit.serving.campaigns.bidder import Bidder
 from ctrkit.serving.campaigns.config import CampaignsConfig
 from ctrkit.serving.choosing import Chooser
 from ctrkit.serving.feedback.entries import Shadow
-from ctrkit.serving.feedback.journal import Journal
+from ctrkit.serving.feedback.journal import Journals
+from ctrkit.serving.feedback.outcomes import Outcomes
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.described import example_row, example_score
 from ctrkit.serving.http.errors import JSON, Refusal
@@ -57,6 +58,7 @@ class Service:
         tokens: who may ask what.
         bidder: who bids for campaigns; None where there are none.
         journal: where decisions and events are kept; None where they are not.
+        outcomes: what compares predictions with events; None without a journal.
         chooser: who chooses among scored candidates; None where the caller does.
         exchange: how an exchange is answered; None where none asks.
     """
@@ -67,7 +69,8 @@ class Service:
     metrics: Metrics
     tokens: Tokens
     bidder: Bidder | None = None
-    journal: Journal | None = None
+    journal: Journals | None = None
+    outcomes: Outcomes | None = None
     chooser: Chooser | None = None
     exchange: Exchange | None = None
 
@@ -303,5 +306,8 @@ def open_service(config: ServeConfig, model: str) -> Service:
         models = RegistryModels(Registry.at(model), loads, config.cache, config.watch, metrics.model_load)
     else:
         models = SingleModel(load(config, bidder, Path(model)))
-    journal = None if config.journal is None else Journal(config.journal, metrics.journalled)
-    return Service(config, models, lane, metrics, tokens, bidder, journal, chooser, exchange)
+    journal, outcomes = None, None
+    if config.journal is not None:
+        journal = Journals(config.journal, metrics.journalled)
+        outcomes = Outcomes(config.journal, metrics.outcome, config.feedback_window)
+    return Service(config, models, lane, metrics, tokens, bidder, journal, outcomes, chooser, exchange)

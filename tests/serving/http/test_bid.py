@@ -18,7 +18,8 @@ from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.campaigns.address import open_ledger
 from ctrkit.serving.campaigns.bidder import Bidder
 from ctrkit.serving.campaigns.config import CampaignsConfig
-from ctrkit.serving.feedback.journal import Journal, read_journal
+from ctrkit.serving.feedback.entries import Decision
+from ctrkit.serving.feedback.journal import DECISIONS, Journals, Reader
 from ctrkit.serving.http.config import ServeConfig
 from tests.serving.http.conftest import asked, running, service_of
 
@@ -128,11 +129,23 @@ def test_bids_are_kept_in_the_journal(
     service = service_of(bundle, ServeConfig(time_limit=10))
     campaigns = CampaignsConfig.model_validate({"campaigns": [OTHER]})
     service.bidder = Bidder(campaigns, open_ledger(f"sqlite:{tmp_path / 'ledger.db'}"))
-    service.journal = Journal(tmp_path / "journal")
+    service.journal = Journals(tmp_path / "journal")
     body = {**asked(model, rows[:ADS]), "campaign": "sales"}
     with running(service) as client:
         bid = client.post("/v1/bid", json={**body, "auction_id": "a"}).json()
         client.post("/v1/bid", json={**body, "auction_id": "b", "floor": 1e9})
-    one, other = read_journal(tmp_path / "journal").decisions
+        win = {"campaign": "sales", "auction_id": "a", "price": bid["bid"] / 2}
+        for _ in range(2):
+            client.post("/v1/win", json=win)
+        event = {"event_id": "e", "request_id": "a", "kind": "conversion", "value": 3}
+        client.post("/v1/feedback", json=event)
+    one, other = Reader(tmp_path / "journal", DECISIONS, Decision)
     assert (one.request_id, one.bid, one.choice, one.propensity) == ("a", bid["bid"], bid["candidate"], 1.0)
     assert (other.request_id, other.bid, other.choice, other.propensity) == ("b", 0.0, None, None)
+    # The auction that was won is a row to learn from, with its features and what it cost.
+    joined = ctrkit.join_feedback(tmp_path / "journal", out=tmp_path / "log.parquet", rows="impressions")
+    [row] = pl.read_parquet(tmp_path / "log.parquet").to_dicts()
+    assert (joined.rows, row["cost"], row["bid"]) == (1, bid["bid"] / 2, bid["bid"])
+    assert (row["campaign"], row["click"], row["conversion"], row["value"]) == ("sales", 0, 1, 3.0)
+    again = model.predict(pl.read_parquet(tmp_path / "log.parquet"))
+    assert again["click"][0] == pytest.approx(row["served_click"], abs=1e-6)

@@ -14,8 +14,8 @@ from ctrkit.errors import ConfigError
 from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.choosing import Chooser
 from ctrkit.serving.feedback.entries import Decision
-from ctrkit.serving.feedback.join import join_journal
-from ctrkit.serving.feedback.journal import Journal, read_journal
+from ctrkit.serving.feedback.journal import DECISIONS, Journals, Reader
+from ctrkit.serving.feedback.outcomes import Outcomes
 from ctrkit.serving.http.config import ServeConfig
 from tests.serving.http.conftest import asked, running, service_of
 
@@ -29,7 +29,7 @@ def served(
     """The journal of a server that has chosen with softmax, and has been told of clicks."""
     folder = tmp_path_factory.mktemp("loop") / "journal"
     service = service_of(bundle, ServeConfig(time_limit=10))
-    service.journal, service.chooser = Journal(folder), Chooser.of("softmax:temperature=1")
+    service.journal, service.chooser = Journals(folder), Chooser.of("softmax:temperature=1")
     rows = rows.unique("ad_id", keep="first", maintain_order=True)
     with running(service) as client:
         for place in range(REQUESTS):
@@ -47,7 +47,7 @@ def served(
 
 
 def test_decisions_are_what_was_asked_and_answered(served: Path, model: ctrkit.Model) -> None:
-    decisions = read_journal(served).decisions
+    decisions = [*Reader(served, DECISIONS, Decision)]
     assert len(decisions) == 2 * REQUESTS
     for one in decisions:
         assert one.probabilities is not None
@@ -63,9 +63,9 @@ def test_decisions_are_what_was_asked_and_answered(served: Path, model: ctrkit.M
 def test_the_log_of_a_journal_tells_the_value_of_policies(
     served: Path, trained: Path, tmp_path: Path
 ) -> None:
-    found = join_journal(served, tmp_path / "log.parquet")
-    assert (found.rows, found.repeated, found.strangers) == (REQUESTS, REQUESTS, 1)
-    assert (found.events, found.repeated_events) == (2 * REQUESTS // 3, 2 * REQUESTS // 3)
+    found = ctrkit.join_feedback(served, out=tmp_path / "log.parquet")
+    assert (found.rows, found.counts["repeated"], found.counts["strangers"]) == (REQUESTS, REQUESTS, 1)
+    assert (found.counts["events"], found.counts["repeated_events"]) == (2 * REQUESTS // 3, 2 * REQUESTS // 3)
     log = pl.read_parquet(tmp_path / "log.parquet")
     assert log["reward"].to_list() == [int(place % 3 == 0) for place in range(REQUESTS)]
     result = ctrkit.evaluate_policy(
@@ -77,27 +77,39 @@ def test_the_log_of_a_journal_tells_the_value_of_policies(
     assert uniform == pytest.approx((log["reward"] / (ADS * log["propensity"])).mean())
     # The model that has served, asked by `ctrkit ope`, gives the probabilities that were logged.
     assert same == pytest.approx(1 / 3, rel=1e-4)
-    assert join_journal(served, tmp_path / "value.parquet", reward="value").rows == REQUESTS
+    assert ctrkit.join_feedback(served, out=tmp_path / "value.parquet", reward="value").rows == REQUESTS
     assert pl.read_parquet(tmp_path / "value.parquet")["reward"].sum() == 5 * REQUESTS / 3
 
 
-def test_only_events_of_the_window_count(tmp_path: Path) -> None:
-    from ctrkit.serving.feedback.entries import Event
-
-    def decision(name: str, time: float) -> Decision:
-        ads, scores = {"ad": ["a", "b"]}, {"click": [0.1, 0.2]}
-        return Decision(name, time, "m", "1", None, {}, ads, scores, "ad", 1, 0.5, [0.5, 0.5])
-
-    journal = Journal(tmp_path / "journal")
-    for entry in (
-        decision("a", 0.0), decision("b", 50.0), decision("c", 95.0),
-        Event("1", "a", "click", 11.0), Event("2", "b", "click", 60.0), Event("3", "c", "click", 100.0),
-    ):  # fmt: skip
-        journal.keep(entry)
-    journal.close()
-    found = join_journal(tmp_path / "journal", tmp_path / "log.parquet", window=10)
-    assert (found.rows, found.open, found.late, found.events) == (2, 1, 1, 1)
-    assert pl.read_parquet(tmp_path / "log.parquet")["reward"].to_list() == [0, 1]
+def test_impressions_are_rows_to_learn_from_and_tell_the_calibration(
+    bundle: Bundle, model: ctrkit.Model, rows: pl.DataFrame, tmp_path: Path
+) -> None:
+    service = service_of(bundle, ServeConfig(time_limit=10))
+    service.journal = Journals(tmp_path / "journal")
+    service.outcomes = Outcomes(tmp_path / "journal", service.metrics.outcome, 1e-9)
+    with running(service) as client:
+        scores = client.post("/v1/score", json={**asked(model, rows[:ADS]), "request_id": "r"}).json()[
+            "scores"
+        ]
+        kinds = [("impression", 1), ("impression", 3), ("click", 3), ("conversion", 3), ("click", 0)]
+        events = [
+            {"event_id": f"{kind}{place}", "request_id": "r", "kind": kind, "candidate": place}
+            for kind, place in kinds
+        ]
+        assert client.post("/v1/feedback", json=events).json() == {"taken": len(kinds)}
+        service.journal.close()
+        service.outcomes.look()
+        metrics = client.get("/metrics").text
+    pcoc = {line.split("task=")[1].split('"')[1]: float(line.split()[-1])
+            for line in metrics.splitlines() if line.startswith("ctrkit_pcoc{")}  # fmt: skip
+    click, conversion = scores["click"], scores["conversion"]
+    assert pcoc == pytest.approx({"click": click[1] + click[3], "conversion": conversion[3]}, rel=1e-6)
+    found = ctrkit.join_feedback(tmp_path / "journal", out=tmp_path / "log.parquet", rows="impressions")
+    assert (found.rows, found.counts["strangers"]) == (2, 1)
+    log = pl.read_parquet(tmp_path / "log.parquet")
+    assert log["click"].to_list() == log["conversion"].to_list() == [0, 1]
+    assert log["served_click"].to_list() == [click[1], click[3]]
+    np.testing.assert_allclose(model.predict(log)["click"], log["served_click"], atol=1e-6)
 
 
 def test_choices_have_their_probabilities() -> None:
@@ -118,9 +130,11 @@ def test_what_cannot_be_is_refused(client: httpx.Client, bundle: Bundle, tmp_pat
     assert reply.status_code == 404
     assert "--journal" in reply.json()["error"]["hint"]
     service = service_of(bundle)
-    service.journal = Journal(tmp_path / "journal")
+    service.journal = Journals(tmp_path / "journal")
     with running(service) as server:
-        for path, value in (("kind", "view"), ("event_id", ""), ("value", "1"), ("time", -1), ("price", 1)):
+        for path, value in (
+            ("kind", "view"), ("event_id", ""), ("value", "1"), ("time", -1), ("price", 1), ("candidate", -1),
+        ):  # fmt: skip
             reply = server.post("/v1/feedback", json={**event, path: value})
             assert (reply.status_code, reply.json()["error"]["path"]) == (422, path), reply.text
         service.journal.close()

@@ -18,6 +18,8 @@ from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.campaigns.address import open_ledger
 from ctrkit.serving.campaigns.bidder import Bidder
 from ctrkit.serving.campaigns.config import CampaignsConfig, OpenRtbConfig
+from ctrkit.serving.feedback.journal import Journals
+from ctrkit.serving.feedback.outcomes import Outcomes
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.notices import Exchange
 from ctrkit.serving.http.openrtb_messages import (
@@ -122,6 +124,41 @@ def test_a_request_a_bid_and_its_notices(
     after = state(exchange)["high"]
     assert after["spent"] == pytest.approx(money, abs=1e-7)
     assert (after["wins"], after["reserved"]) == (1, 0.0)
+
+
+def test_a_bid_that_was_won_is_compared_with_its_clicks(
+    bundle: Bundle, model: ctrkit.Model, rows: pl.DataFrame, tmp_path: Path
+) -> None:
+    ads = ads_of(rows[:ADS], model)
+    campaign = {"name": "only", "auctions": 10, "budget": 100.0, "strategy": "truthful:value_per_click=1",
+                "value_of_click": 1.0, "ads": ads}  # fmt: skip
+    openrtb = {"notices": "https://bids.example/", "features": PATHS}
+    campaigns = CampaignsConfig.model_validate({"openrtb": openrtb, "campaigns": [campaign]})
+    service = service_of(bundle, ServeConfig(time_limit=10))
+    service.bidder = Bidder(campaigns, open_ledger(f"sqlite:{tmp_path / 'ledger.db'}"))
+    (tmp_path / "key").write_text("a secret of the tests\n")
+    assert campaigns.openrtb is not None
+    service.exchange = Exchange.read(campaigns.openrtb, tmp_path / "key")
+    service.journal = Journals(tmp_path / "journal")
+    service.outcomes = Outcomes(tmp_path / "journal", service.metrics.outcome, 1e-9)
+    with running(service) as client:
+        won, lost = (only_bid(client.post(BID, json=request(id))) for id in ("won", "lost"))
+        called(client, won["nurl"], won["price"])
+        called(client, lost["lurl"])
+        for place, bid in enumerate((won, lost)):
+            event = {"event_id": f"e{place}", "request_id": bid["id"], "kind": "click"}
+            client.post("/v1/feedback", json=event)
+        service.journal.close()
+        service.outcomes.look()
+        metrics = client.get("/metrics").text
+    ctrkit.join_feedback(tmp_path / "journal", out=tmp_path / "log.parquet", rows="impressions")
+    [row] = pl.read_parquet(tmp_path / "log.parquet").to_dicts()
+    chosen = next(ad for ad in ads if ad["adid"] == won["adid"])
+    assert chosen["features"].items() <= row.items()
+    assert (row["device"], row["placement"], row["click"]) == ("mobile", "feed", 1)
+    assert row["cost"] == pytest.approx(won["price"] / 1000)
+    [pcoc] = [line.split()[-1] for line in metrics.splitlines() if line.startswith("ctrkit_pcoc{")]
+    assert float(pcoc) == pytest.approx(row["served_click"], rel=1e-6)
 
 
 def test_a_loss_frees_the_money(exchange: httpx.Client) -> None:

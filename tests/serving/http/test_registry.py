@@ -19,7 +19,8 @@ import pytest
 import ctrkit
 from ctrkit.errors import ArtifactError
 from ctrkit.serving.bundle import open_bundle
-from ctrkit.serving.feedback.journal import read_journal
+from ctrkit.serving.feedback.entries import Decision, Shadow
+from ctrkit.serving.feedback.journal import DECISIONS, SHADOWS, Reader
 from ctrkit.serving.http.config import ServeConfig
 from ctrkit.serving.http.service import Service, load, open_service
 from tests.serving.exports import line_export
@@ -265,7 +266,8 @@ def test_users_of_a_trial_keep_their_version(
             assert reply["model"]["version"] == (arm or first)
             np.testing.assert_allclose(reply["scores"]["click"], wanted[arm or first], atol=1e-6)
         assert version_of(client) == first  # without a user
-    decided = {one.request_id: (one.version, one.arm) for one in read_journal(tmp_path / "journal").decisions}
+    decisions = Reader(tmp_path / "journal", DECISIONS, Decision)
+    decided = {one.request_id: (one.version, one.arm) for one in decisions}
     for user, arm in enumerate(arms):
         assert decided[f"r{user}"] == ((first, "live") if arm is None else (arm, "candidate"))
 
@@ -298,10 +300,10 @@ def test_the_shadow_scores_what_another_has_decided(
         until(lambda: len(client.get("/v1/model").json()["models"]) == 1)
         version_of(client)
         assert number(client, done) == 5
-    entries = read_journal(tmp_path / "journal")
-    assert {one.version for one in entries.decisions} == {first}
-    assert [one.request_id for one in entries.shadows] == [f"r{place}" for place in range(5)]
-    for entry in entries.shadows:
+    assert {one.version for one in Reader(tmp_path / "journal", DECISIONS, Decision)} == {first}
+    shadows = [*Reader(tmp_path / "journal", SHADOWS, Shadow)]
+    assert [one.request_id for one in shadows] == [f"r{place}" for place in range(5)]
+    for entry in shadows:
         assert entry.version == second
         np.testing.assert_allclose(entry.outputs["click"], wanted[second], atol=1e-6)
 
