@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -111,11 +111,13 @@ async def ask(streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: 
 
 @dataclass
 class Seen:
-    """What clients saw: latencies in seconds of answers with status 200, and the number of others."""
+    """What clients saw: latencies in seconds of answers with status 200, and the number of others; of an open
+    loop also when these requests were due."""
 
     latencies: list[float]
     others: int
     seconds: float
+    due: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -157,6 +159,7 @@ async def opened(
         free.append(streams)
         if status == 200:
             seen.latencies.append(time.perf_counter() - due)
+            seen.due.append(due)
         else:
             seen.others += 1
 

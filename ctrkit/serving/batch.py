@@ -20,13 +20,12 @@ from ctrkit.data.encoder import Encoder
 from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.data.scales import restored
 from ctrkit.errors import ArtifactError
-from ctrkit.schema import BagFeature, SequenceFeature
 from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.parity import compared
 
 BATCH = "batch.zip"
-# The number of rows, and of ids that they take of a table.
-ROWS, _IDS = 32, 20
+# The number of rows, of those that share a history, and of ids that they take of a table.
+ROWS, _SHARING, _IDS = 32, 8, 20
 _NEW, _MISSING = "an id that nobody has", 0.2
 
 
@@ -65,11 +64,14 @@ def raw_rows(encoder: Encoder, encoded: EncodedTable) -> pl.DataFrame:
     for values in columns.values():
         for row in np.flatnonzero(draw.random(ROWS) < _MISSING):
             values[row] = None
-    together: list[tuple[SequenceFeature | BagFeature, ...]] = [*spec.domains, *((bag,) for bag in spec.bags)]
-    for lists in together:
-        lengths = draw.integers(0, min(one.max_length for one in lists), ROWS, endpoint=True).tolist()
-        columns |= {one.name: [ids_of(one.name, length) for length in lengths] for one in lists}
+    for domain in spec.domains:
+        most = min(one.max_length for one in domain)
+        lengths = [0, most, *draw.integers(0, most, ROWS // _SHARING - 2, endpoint=True).tolist()]
+        for one in domain:
+            histories = [ids_of(one.name, length) for length in lengths]
+            columns[one.name] = [history for history in histories for _ in range(_SHARING)]
     for bag in spec.bags:
+        columns[bag.name] = [ids_of(bag.name, int(draw.integers(bag.max_length + 1))) for _ in range(ROWS)]
         if bag.weights is not None:
             columns[bag.weights] = [draw.random(len(of)).tolist() for of in columns[bag.name]]
     return pl.DataFrame({name: columns[name] for name in spec.feature_columns})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 # Work that waits for an idle moment, at most.
 _LATER = 8
+# Seconds in which a moment without a request is waited for, at most.
+_PAUSE = 2.0
 
 
 class Lane:
@@ -50,6 +53,12 @@ class Lane:
                 return await asyncio.wrap_future(future)
         except TimeoutError:
             raise _busy("the time limit of a request is over") from None
+
+    def pause(self) -> None:
+        """Wait, in another thread, for a moment in which no request is here; a few seconds at most."""
+        end = time.monotonic() + _PAUSE
+        while self.inside and time.monotonic() < end:
+            time.sleep(0.005)
 
     def later(self, work: Callable[[], None]) -> bool:
         """Do work in a moment in which no request is here, after the one that is being computed.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -13,6 +17,7 @@ from ctrkit.errors import ArtifactError, CtrkitError
 from ctrkit.experiments.assignment import Assignment
 from ctrkit.serving.http.errors import NotReady
 from ctrkit.serving.http.logs import LOGGER
+from ctrkit.serving.http.metrics import SHARED
 from ctrkit.serving.http.models import Served, summary_of
 from ctrkit.serving.registry.registry import Registry
 from ctrkit.serving.registry.state import State
@@ -20,6 +25,24 @@ from ctrkit.serving.registry.storage import StorageError
 from ctrkit.serving.scoring import RequestScorer
 
 Loading = Literal["loaded", "refused", "unreadable"]
+
+
+# Seconds after which a thread that computes in Python lets another one do so: by default 0.005.
+_SWITCH = 0.0005
+
+
+@contextmanager
+def _gently() -> Iterator[None]:
+    """Load so that requests notice little: one worker at a time, and in short turns."""
+    before, folder = sys.getswitchinterval(), os.environ.get(SHARED)
+    with open(os.devnull if folder is None else os.path.join(folder, "loading.lock"), "w") as lock:
+        if folder is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        sys.setswitchinterval(_SWITCH)
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(before)
 
 
 @dataclass(frozen=True)
@@ -154,7 +177,9 @@ class RegistryModels:
             return None
         started = time.monotonic()
         try:
-            scorer = self._load(self._registry.export(version, self._cache))
+            folder = self._registry.export(version, self._cache)
+            with _gently() if self.ready else nullcontext():
+                scorer = self._load(folder)
             if scorer.version != version:
                 raise ArtifactError(f"the folder of version {version} holds version {scorer.version}")
         except StorageError as error:  # it is tried again at the next look

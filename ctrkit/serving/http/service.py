@@ -249,13 +249,16 @@ def _check_campaigns(scorer: RequestScorer, bidder: Bidder) -> None:
                 raise ConfigError(f"{of}: {error.message}", argument=error.path) from None
 
 
-def load(config: ServeConfig, bidder: Bidder | None, folder: Path) -> RequestScorer:
+def load(
+    config: ServeConfig, bidder: Bidder | None, folder: Path, pause: Callable[[], None] = lambda: None
+) -> RequestScorer:
     """An exported model, checked, and ready for requests.
 
     Args:
         config: the settings.
         bidder: who bids with its scores.
         folder: folder of the model.
+        pause: called before each step, to let requests go first.
 
     Raises:
         ArtifactError: the folder is not complete, damaged, or of another format, or the model gives something
@@ -264,8 +267,11 @@ def load(config: ServeConfig, bidder: Bidder | None, folder: Path) -> RequestSco
             or a package is not installed.
         DataError: the online store has no features of the model.
     """
+    pause()
     bundle = open_bundle(folder, config.threads)
+    pause()
     check_batch(bundle, folder)
+    pause()
     scorer = RequestScorer(bundle, _online(config, bundle))
     # The first calls load what later ones need, which takes longer than a request may.
     encoder = scorer.bundle.encoder
@@ -302,7 +308,7 @@ def open_service(config: ServeConfig, model: str) -> Service:
     lane, metrics = Lane(config.waiting, config.time_limit), Metrics(config.window)
     models: Models
     if is_registry(model):
-        loads = partial(load, config, bidder)
+        loads = partial(load, config, bidder, pause=lane.pause)
         models = RegistryModels(Registry.at(model), loads, config.cache, config.watch, metrics.model_load)
     else:
         models = SingleModel(load(config, bidder, Path(model)))

@@ -81,3 +81,25 @@ def test_work_for_later_waits_until_no_request_is_here_and_refuses_none() -> Non
     lane.close()
     assert taken == [True] * 8 + [False] * 12
     assert done[3:] == [f"later {place}" for place in range(1, 8)]
+
+
+def test_a_pause_ends_when_no_request_is_here_or_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane, gate = Lane(waiting=1, seconds=5), threading.Event()
+
+    async def ask() -> None:
+        asked = asyncio.create_task(lane.run(gate.wait))
+        await asyncio.sleep(0)
+        monkeypatch.setattr("ctrkit.serving.http.lane._PAUSE", 0.05)
+        await asyncio.to_thread(lane.pause)  # which gives up
+        assert lane.inside == 1
+        monkeypatch.setattr("ctrkit.serving.http.lane._PAUSE", 5)
+        pausing = asyncio.create_task(asyncio.to_thread(lane.pause))
+        await asyncio.sleep(0.02)
+        assert not pausing.done()
+        gate.set()
+        await asked
+        await pausing
+        assert lane.inside == 0
+
+    asyncio.run(ask())
+    lane.close()

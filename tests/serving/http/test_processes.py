@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import ctrkit
 from ctrkit.cli import app
 from ctrkit.errors import ArtifactError, ConfigError, RunError
+from tests.serving.exports import line_export
 from tests.serving.http.conftest import asked
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -120,6 +121,34 @@ def test_a_killed_worker_is_replaced(folder: Path, body: dict[str, Any]) -> None
         counted = re.search(r'ctrkit_requests_total\{route="/v1/score",status="200"\} (\d+)', metrics)
         assert counted is not None
         assert int(counted[1]) >= 50
+
+
+@pytest.mark.slow
+def test_workers_swap_a_version_and_their_successors_begin_with_it(tmp_path: Path) -> None:
+    home = tmp_path / "registry"
+    versions = [line_export(tmp_path / name, float(place)) for place, name in enumerate("ab")]
+    for name in "ab":
+        ctrkit.push_model(tmp_path / name, registry=home)
+    ctrkit.promote_model(versions[0], registry=home)
+    with served(home, "--workers", "2", "--set", "watch=0.1", "--quiet") as (client, server):
+
+        def seen(times: int = 30) -> set[str]:
+            """The versions of new connections, which go to any worker."""
+            found = set()
+            for _ in range(times):
+                reply = httpx.post(f"{client.base_url}/v1/score", json={"candidates": [{"price": 0}]})
+                assert reply.status_code == 200, reply.text
+                found.add(reply.json()["model"]["version"])
+            return found
+
+        assert seen() == {versions[0]}
+        ctrkit.promote_model(versions[1], registry=home)
+        _until(lambda: seen() == {versions[1]})
+        first = workers_of(server)
+        os.kill(first[0], signal.SIGKILL)
+        _until(lambda: len(workers_of(server)) == 2 and first[0] not in workers_of(server))
+        _until(lambda: client.get("/readyz").status_code == 200)
+        assert seen() == {versions[1]}
 
 
 @pytest.mark.slow
