@@ -40,11 +40,11 @@ def promote_model(
 
     def work(state: State) -> State:
         if shadow:
-            return state.shadowed(version)
-        return state.promoted(version, note) if share is None else state.shared(version, share)
+            return state.shadowed(version, note)
+        return state.promoted(version, note) if share is None else state.shared(version, share, note)
 
     home = opened(registry)
     state = home.change(work)
-    served = "all users" if share is None else f"{share:.3g} of users"
-    done = f"Version {version} is in the shadow." if shadow else f"Version {version} serves {served}."
+    does = "is live" if share is None else f"serves {share:.3g} of users"
+    done = f"Version {version} {'is in the shadow' if shadow else does}."
     return RegistryResult(home.storage.address, state, done, version)

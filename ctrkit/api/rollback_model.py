@@ -29,4 +29,4 @@ def rollback_model(
     """
     home = opened(registry)
     state = home.change(lambda state: state.rolled_back(version, note))
-    return RegistryResult(home.storage.address, state, f"Version {state.live} serves all users.", state.live)
+    return RegistryResult(home.storage.address, state, f"Version {state.live} is live.", state.live)

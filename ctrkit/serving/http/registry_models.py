@@ -34,15 +34,25 @@ _SWITCH = 0.0005
 @contextmanager
 def _gently() -> Iterator[None]:
     """Load so that requests notice little: one worker at a time, and in short turns."""
-    before, folder = sys.getswitchinterval(), os.environ.get(SHARED)
-    with open(os.devnull if folder is None else os.path.join(folder, "loading.lock"), "w") as lock:
-        if folder is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    before = sys.getswitchinterval()
+    with _turn():
         sys.setswitchinterval(_SWITCH)
         try:
             yield
         finally:
             sys.setswitchinterval(before)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """The turn of one worker, which ends with it, however it ends; a single one needs none."""
+    folder = os.environ.get(SHARED)
+    if folder is None:
+        yield
+        return
+    with open(os.path.join(folder, "loading.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class State(Config):
         if version in self.versions:
             return self
         versions = {**self.versions, version: Version(name=name, time=time.time(), note=note)}
-        return self._changed(f"push {version}", versions=versions)
+        return self._changed(f"push {version}", note, versions=versions)
 
     def promoted(self, version: str, note: str) -> State:
         """With another live version. Promote the live one again, and servers that refused it try again.
@@ -109,9 +109,9 @@ class State(Config):
         promotions = self.promotions
         if version != self.live:
             promotions = (*promotions, Promotion(version=version, time=time.time(), note=note))
-        return self._changed(f"promote {version}", promotions=promotions)._without(version)
+        return self._changed(f"promote {version}", note, promotions=promotions)._without(version)
 
-    def shared(self, version: str, share: float) -> State:
+    def shared(self, version: str, share: float, note: str) -> State:
         """With a candidate that serves a share of the users; 0 for none any more.
 
         Raises:
@@ -122,16 +122,16 @@ class State(Config):
         after = before.with_share(version, share)
         shadow = None if self.shadow == version else self.shadow
         change = f"promote {version} --share {share:g}"
-        return self._changed(change, salt=after.salt, stretches=after.stretches, shadow=shadow)
+        return self._changed(change, note, salt=after.salt, stretches=after.stretches, shadow=shadow)
 
-    def shadowed(self, version: str) -> State:
+    def shadowed(self, version: str, note: str) -> State:
         """With a version in the shadow.
 
         Raises:
             ConfigError: there is no such version, or it is live.
         """
         self._need_other(version)
-        return self._without(version)._changed(f"promote {version} --shadow", shadow=version)
+        return self._without(version)._changed(f"promote {version} --shadow", note, shadow=version)
 
     def rolled_back(self, version: str | None, note: str) -> State:
         """Without the newest promotion; or, of a version that is a candidate or in the shadow, without that.
@@ -144,18 +144,19 @@ class State(Config):
             if version not in self.roles:
                 raise ConfigError(f"version {version} serves nobody", hint="See `ctrkit registry list`")
             if version != self.live:
-                return self._without(version)._changed(f"rollback {version}")
+                return self._without(version)._changed(f"rollback {version}", note)
         if len(self.promotions) < 2:
             raise ConfigError(
                 "there is no version to roll back to",
                 hint="Promote one with `ctrkit registry promote VERSION`",
             )
         *before, last = self.promotions
-        said = f"rollback {last.version}" + (f": {note}" if note else "")
-        return self._changed(said, promotions=tuple(before))._without(before[-1].version)
+        after = self._changed(f"rollback {last.version}", note, promotions=tuple(before))
+        return after._without(before[-1].version)
 
-    def _changed(self, change: str, **content: object) -> State:
-        return self.model_copy(update={**content, "change": change, "time": time.time()})
+    def _changed(self, change: str, note: str, **content: object) -> State:
+        said = f"{change}: {note}" if note else change
+        return self.model_copy(update={**content, "change": said, "time": time.time()})
 
     def _without(self, version: str) -> State:
         """The same, where a version is neither candidate nor shadow."""

@@ -208,7 +208,7 @@ def _told(address: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise StorageError(
-            f"The registry {address} does not answer: {type(error).__name__}: {error}."
+            f"The registry {address} cannot be read or written: {type(error).__name__}: {error}."
         ) from error
 
 

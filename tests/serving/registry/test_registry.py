@@ -65,6 +65,14 @@ def test_versions_are_pushed_promoted_and_rolled_back(
     assert ctrkit.rollback_model(second, registry=address).live == first
     with pytest.raises(ConfigError, match="no version to roll back to"):
         ctrkit.rollback_model(registry=address)
+    registry = Registry.at(address)
+    changes = [registry.state(number).change for number in range(4, 10)]
+    assert changes == [
+        *(f"promote {version}: why" for version in (first, second, third)),
+        f"rollback {third}",
+        f"promote {first}",
+        f"rollback {first}",
+    ]
     found = ctrkit.list_versions(address)
     assert [one["version"] for one in found.to_dict()["versions"]] == [first, second, third]
     assert [one["role"] for one in found.to_dict()["versions"]] == ["live", None, None]
