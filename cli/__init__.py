@@ -20,6 +20,7 @@ from ctrkit.cli import (
     join_feedback,
     learn_policy,
     models,
+    monitor,
     ope,
     plan_budget,
     predict,
@@ -54,6 +55,7 @@ app.command("serve")(serve.serve)
 app.command("join-feedback")(join_feedback.join_feedback)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("monitor")(monitor.monitor)
 app.command("explain")(explain.explain)
 app.command("check-log")(check_log.check_log)
 _ope = typer.Typer(cls=LogsOrCommand, invoke_without_command=True, subcommand_metavar="[LOG]...")

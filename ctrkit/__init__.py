@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ctrkit.api.list_versions import list_versions
     from ctrkit.api.models.model import Model, load
     from ctrkit.api.models.training_config import TrainConfig
+    from ctrkit.api.monitor import MonitorConfig, monitor
     from ctrkit.api.plan_budget import PlanBudgetConfig, plan_budget
     from ctrkit.api.policies.config import OpeConfig
     from ctrkit.api.predict import PredictConfig, predict
@@ -75,6 +76,7 @@ _HOME = {
     "FeatureSpec": "ctrkit.schema",
     "LearnPolicyConfig": "ctrkit.api.learn_policy",
     "Model": "ctrkit.api.models.model",
+    "MonitorConfig": "ctrkit.api.monitor",
     "OpeConfig": "ctrkit.api.policies.config",
     "PlanBudgetConfig": "ctrkit.api.plan_budget",
     "PredictConfig": "ctrkit.api.predict",
@@ -98,6 +100,7 @@ _HOME = {
     "list_sources": "ctrkit.api.list_sources",
     "list_versions": "ctrkit.api.list_versions",
     "load": "ctrkit.api.models.model",
+    "monitor": "ctrkit.api.monitor",
     "plan_budget": "ctrkit.api.plan_budget",
     "predict": "ctrkit.api.predict",
     "prepare": "ctrkit.api.prepare",
@@ -123,6 +126,7 @@ __all__ = [
     "FeatureSpec",
     "LearnPolicyConfig",
     "Model",
+    "MonitorConfig",
     "OpeConfig",
     "PlanBudgetConfig",
     "PredictConfig",
@@ -146,6 +150,7 @@ __all__ = [
     "list_sources",
     "list_versions",
     "load",
+    "monitor",
     "plan_budget",
     "predict",
     "prepare",

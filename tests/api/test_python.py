@@ -29,6 +29,7 @@ WITH_CONFIG: dict[str, tuple[type[Config], ...]] = {
     "explain": (ctrkit.ExplainConfig,),
     "learn_policy": (ctrkit.LearnPolicyConfig,),
     "list_models": (ctrkit.TrainConfig,),
+    "monitor": (ctrkit.MonitorConfig,),
     "plan_budget": (ctrkit.PlanBudgetConfig,),
     "predict": (ctrkit.PredictConfig,),
     "prepare": (ctrkit.TrainConfig,),

@@ -80,6 +80,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
             ),
             "calibrate": ctrkit.calibrate(model, out=home / "c", overrides=["method=platt"]),
             "recalibrate": ctrkit.recalibrate(model, new_rows(logs), out=home / "r"),
+            "monitor": ctrkit.monitor(model=model, by="day"),
             "evaluate": ctrkit.evaluate(model, out=home / "e", overrides=["draws=50"]),
             "compare": ctrkit.evaluate(
                 model, against=home / "m.pt", out=home / "e2", overrides=["draws=50", "gates.auc.minimum=0.1"]
@@ -125,7 +126,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 NAMES = (
     "prepare", "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows",
     "ope", "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
-    "sources", "inspection", "push", "get", "export", "serve",
+    "monitor", "sources", "inspection", "push", "get", "export", "serve",
     "import", "feedback", "registry", "summary",
 )  # fmt: skip
 

@@ -49,6 +49,7 @@ TOLD: dict[str, Callable[[str, pl.DataFrame], list[str]]] = {
     "explain": lambda model, rows: list(
         ctrkit.explain(model, rows, most_rows=200, repeats=2, attributed_rows=5, map="none", top=0).notes
     ),
+    "monitor": lambda model, rows: list(ctrkit.monitor(rows, model=model, by="week").notes),
     "simulate_bidding": lambda model, rows: list(
         ctrkit.simulate_bidding(
             rows.with_columns(market_price=pl.lit(0.001)),

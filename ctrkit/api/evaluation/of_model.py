@@ -89,7 +89,7 @@ def model_predictions(
         rows = held_out_rows(loaded, data)
     fields = settings.fields or tuple(feature.name for feature in loaded.spec.categorical)
     require_columns(rows.table, fields, rows.file)
-    money, immature = _money(loaded, rows, settings.columns)
+    money, immature = money_of(loaded, rows, settings.columns)
     drifts, undrifted = drift_since_training(loaded, rows)
     unknown = unknown_since_training(loaded, rows)
     divisions, uncounted = divisions_of(loaded, rows, settings.parts)
@@ -118,12 +118,17 @@ def model_predictions(
     )
 
 
-def _money(
+def money_of(
     model: Model, rows: HeldOut, columns: Mapping[str, str]
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """Clicks and money of the rows whose labels are all known, and a note if some are not.
 
     So a click that may still convert lowers no rate, and an event after its window counts as none.
+
+    Args:
+        model: the model.
+        rows: the rows.
+        columns: the log's names of money and counts.
     """
     spec, known = model.spec, np.asarray(~np.isnan(rows.labels).any(axis=1))
     labels = zip(spec.labels.values(), rows.labels.T, strict=True)
