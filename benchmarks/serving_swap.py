@@ -3,9 +3,9 @@
     python benchmarks/serving_swap.py [--width 16] [--candidates 200] [--swaps 5] [--every 10] [--workers 2]
 
 The model and the clients are those of `serving_load.py`, and the server serves a registry of two versions. At
-half of the saturated rate, in an open loop, each version is promoted in turn. The time of a swap is that in
-which a worker loads, as the server's log tells, and half a second after it. A request counts to it if it was
-due then.
+half of the saturated rate, in an open loop, one run is without a swap, and in another each version is
+promoted in turn. The time of a swap is that in which a worker loads, as the server's log tells, and half a
+second after it. A request counts to it if it was due then.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def main() -> None:
         command += ["--workers", str(given.workers)]
         with Server(command, port, "/readyz", folder) as server:
             load(server.port, "/v1/score", requests, 3.0)
-            most = load(server.port, "/v1/score", requests, SATURATION)
+            rate = given.rate * load(server.port, "/v1/score", requests, SATURATION).rate
+            seconds = (given.swaps + 1) * given.every
+            normal = load(server.port, "/v1/score", requests, seconds, rate, "random")
 
             def promote() -> None:
                 for place in range(given.swaps):
@@ -83,23 +85,24 @@ def main() -> None:
             started = time.perf_counter()
             promoting = threading.Thread(target=promote)
             promoting.start()
-            seconds = (given.swaps + 1) * given.every
-            seen = load(server.port, "/v1/score", requests, seconds, given.rate * most.rate, "random")
+            seen = load(server.port, "/v1/score", requests, seconds, rate, "random")
             promoting.join()
             windows = [one for one in swaps(folder / "server.log") if one[1] > started]
-    due, latencies = np.array(seen.due), 1000 * np.array(seen.latencies)
+    due, latencies = np.array(seen.due), np.array(seen.latencies)
     inside = np.any([(start <= due) & (due < end) for start, end in windows], axis=0)
-    table = Table("requests", "number", "p50 (ms)", "p90", "p99", "longest")
-    for name, of in (("without a swap", ~inside), ("during a swap", inside)):
-        quantiles = np.percentile(latencies[of], [50, 90, 99, 100])
-        table.add_row(name, str(of.sum()), *(f"{one:.1f}" for one in quantiles))
-    rate = given.rate * most.rate
+    table = Table("requests", "answered", "failed", "p50 (ms)", "p90", "p99", "longest")
+    rows = (
+        ("of a run without a swap", np.array(normal.latencies), str(normal.others)),
+        ("of a run with swaps", latencies, str(seen.others)),
+        ("of these, during a swap", latencies[inside], ""),
+    )
+    for name, of, failed in rows:
+        quantiles = 1000 * np.percentile(of, [50, 90, 99, 100])
+        table.add_row(name, str(of.size), failed, *(f"{one:.1f}" for one in quantiles))
     table.title = f"MDAF, width {given.width}: {len(windows)} swaps of workers at {rate:.1f} requests/s"
     took = np.median([end - start - AFTER for start, end in windows])
-    ratio = np.percentile(latencies[inside], 99) / np.percentile(latencies[~inside], 99)
-    table.caption = (
-        f"{seen.others} failed; p99 during a swap / without: {ratio:.2f}; a load takes {took:.2f} s"
-    )
+    ratio = np.percentile(latencies[inside], 99) / np.percentile(normal.latencies, 99)
+    table.caption = f"p99 during a swap / without one: {ratio:.2f}; a load takes {took:.2f} s"
     Console().print(table)
 
 
