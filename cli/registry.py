@@ -49,6 +49,12 @@ def promote(
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Score every request after the live version, to compare.")
     ] = False,
+    interleave: Annotated[
+        bool,
+        typer.Option(
+            "--interleave", help="Fill each list together with the live version, to compare clicks."
+        ),
+    ] = False,
     note: Note = "",
     json: common.Json = False,
     quiet: common.Quiet = False,
@@ -59,7 +65,9 @@ def promote(
     def work(progress: OnStep) -> Result:
         import ctrkit
 
-        return ctrkit.promote_model(version, registry=registry, share=share, shadow=shadow, note=note)
+        return ctrkit.promote_model(
+            version, registry=registry, share=share, shadow=shadow, interleave=interleave, note=note
+        )
 
     common.execute(common.Output(json, quiet, debug), work)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ctrkit.api.results import Result
 from ctrkit.errors import ConfigError
+from ctrkit.experiments.interleaving import Preference
 from ctrkit.extras import require
 from ctrkit.reports import Report, Table
+from ctrkit.reports.cells import Interval, interval
 
 # Count of `ctrkit.serving.feedback.shown.Shown` -> what it is.
 COUNTS = {
@@ -33,25 +35,44 @@ class JoinFeedbackResult(Result):
         out: path of the log.
         rows: number of its rows.
         counts: what was counted and what was left out, by its name (see `ctrkit.serving.feedback.shown`).
+        preferences: (version that decided, version beside it) -> which of them got more clicks in lists that
+            both have filled; empty without such lists.
     """
 
     journal: str
     out: str
     rows: int
     counts: dict[str, int]
+    preferences: dict[tuple[str, str], Preference] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {
+            "journal": self.journal,
+            "out": self.out,
+            "rows": self.rows,
+            "counts": self.counts,
+            "preferences": [
+                {"version": second, "against": first, **one.to_dict()}
+                for (first, second), one in self.preferences.items()
+            ],
+        }
 
     def report(self) -> Report:
         counts = Table(
             "The journal", ("what", "number"), tuple((COUNTS[one], self.counts[one]) for one in COUNTS)
         )
-        return Report(
-            "Feedback",
-            f"{self.rows:,} row{'s' * (self.rows != 1)} of {self.journal} written to {self.out}.",
-            (counts,),
+        lists = tuple(
+            (second, first, of.wins, of.losses, of.ties, _share(of), of.p_value)
+            for (first, second), of in self.preferences.items()
         )
+        header = ("version", "against", "more clicks", "fewer", "as many", "share of more", "p-value")
+        found = [Table("Lists of two versions", header, lists)] if lists else []
+        rows = f"{self.rows:,} row{'s' * (self.rows != 1)}"
+        return Report("Feedback", f"{rows} of {self.journal} written to {self.out}.", (counts, *found))
+
+
+def _share(of: Preference) -> Interval | None:
+    return interval({**of.to_dict(), "value": of.share})
 
 
 def join_feedback(
@@ -102,10 +123,8 @@ def join_feedback(
             raise ConfigError(f"'{value}' is none of {', '.join(known)}", argument=name)
     if window is not None and not window >= 0:
         raise ConfigError(f"a window of {window:g} seconds is none", argument="window")
-    shown = join_journal(journal, out, rows, reward, window, id)
+    found = join_journal(journal, out, rows, reward, window, id)
+    counts = {name: getattr(found.shown, name) for name in COUNTS}
     return JoinFeedbackResult(
-        os.fspath(journal),
-        os.fspath(out),
-        shown.table.height,
-        {name: getattr(shown, name) for name in COUNTS},
+        os.fspath(journal), os.fspath(out), found.shown.table.height, counts, found.preferences
     )

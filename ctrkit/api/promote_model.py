@@ -15,6 +15,7 @@ def promote_model(
     registry: str | os.PathLike[str] = HERE,
     share: float | None = None,
     shadow: bool = False,
+    interleave: bool = False,
     note: str = "",
 ) -> RegistryResult:
     """Let a version of a registry serve. Servers of the registry load it within seconds.
@@ -24,6 +25,7 @@ def promote_model(
         registry: a folder, or an address that fsspec knows, such as `s3://bucket/models`.
         share: the share of users that it serves, as a candidate beside the live version; by default all.
         shadow: whether it scores each request after the version that decides, for comparison alone.
+        interleave: whether its ranking is interleaved with that of the version that decides, in each list.
         note: why.
 
     Raises:
@@ -35,16 +37,17 @@ def promote_model(
         >>> import ctrkit  # doctest: +SKIP
         >>> ctrkit.promote_model("4f2cfad1e886", share=0.1).live  # doctest: +SKIP
     """
-    if shadow and share is not None:
-        raise ConfigError("a version in the shadow serves no users", hint="Give --share or --shadow")
+    if shadow + interleave + (share is not None) > 1:
+        raise ConfigError("a version has one role", hint="Give one of --share, --shadow and --interleave")
 
     def work(state: State) -> State:
-        if shadow:
-            return state.shadowed(version, note)
+        if shadow or interleave:
+            return state.shadowed(version, note, interleaved=interleave)
         return state.promoted(version, note) if share is None else state.shared(version, share, note)
 
     home = opened(registry)
     state = home.change(work)
     does = "is live" if share is None else f"serves {share:.3g} of users"
-    done = f"Version {version} {'is in the shadow' if shadow else does}."
+    does = "is in the shadow" if shadow else "is interleaved with the live one" if interleave else does
+    done = f"Version {version} {does}."
     return RegistryResult(home.storage.address, state, done, version)

@@ -34,6 +34,11 @@ class Choice:
         return float(self.probabilities[self.index])
 
 
+def seed_of(request_id: str) -> int:
+    """The seed of what is drawn for a request: the same one if the request is sent again."""
+    return int.from_bytes(blake2b(request_id.encode(), digest_size=8).digest())
+
+
 class Chooser:
     """Chooses by a policy over the calibrated log-odds of the first task, as `ctrkit ope` does.
 
@@ -80,8 +85,8 @@ class Chooser:
         """
         inside = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
         chances = self._probabilities(np.log(inside) - np.log1p(-inside))
-        seed = int.from_bytes(blake2b(request_id.encode(), digest_size=8).digest())
         sums = np.cumsum(chances)
-        index = int(np.searchsorted(sums, np.random.default_rng(seed).random() * sums[-1], side="right"))
+        drawn = np.random.default_rng(seed_of(request_id)).random()
+        index = int(np.searchsorted(sums, drawn * sums[-1], side="right"))
         # A product that is rounded up to the whole sum would lie behind the last candidate.
         return Choice(min(index, int(np.flatnonzero(chances)[-1])), chances)

@@ -16,6 +16,18 @@ Place = Annotated[int, msgspec.Meta(ge=0)]
 Amount = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 
 
+class Interleaved(msgspec.Struct, frozen=True):
+    """A list that two versions have filled in turn.
+
+    Attributes:
+        order: places of the candidates, the first one first, [K].
+        versions: the version that has picked each of them, [K].
+    """
+
+    order: list[int]
+    versions: list[str]
+
+
 class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="entry"):
     """What was known and done for a request with K candidates.
 
@@ -36,6 +48,7 @@ class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="entry"):
         campaign: the campaign that bids.
         auction: the name of its auction.
         arm: `live`, or `candidate` where the version served a share of the users.
+        interleaved: the list in which two versions were compared; None where there was no rival.
     """
 
     request_id: str
@@ -54,6 +67,7 @@ class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="entry"):
     campaign: str | None = None
     auction: str | None = None
     arm: Literal["live", "candidate"] = "live"
+    interleaved: Interleaved | None = None
 
 
 class Event(msgspec.Struct, frozen=True, tag="event", tag_field="entry"):

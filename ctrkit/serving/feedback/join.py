@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from ctrkit.errors import ConfigError, DataError
+from ctrkit.experiments.interleaving import Preference, preference
 from ctrkit.schema import CANDIDATE_PREFIX
 from ctrkit.serving.feedback.entries import Decision
 from ctrkit.serving.feedback.journal import DECISIONS, Reader
@@ -27,6 +30,20 @@ _USER = "user_id"
 SERVED = "served_"
 
 
+@dataclass(frozen=True)
+class Join:
+    """What a journal became.
+
+    Attributes:
+        shown: the candidates that were shown.
+        preferences: (version that decided, version beside it) -> which of them got more clicks in lists that
+            both have filled.
+    """
+
+    shown: Shown
+    preferences: dict[tuple[str, str], Preference]
+
+
 def join_journal(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -34,7 +51,7 @@ def join_journal(
     reward: str = "click",
     window: float | None = None,
     id: str | None = None,
-) -> Shown:
+) -> Join:
     """Write the decisions of a journal with their events as a log (see `ctrkit.join_feedback`).
 
     Raises:
@@ -54,13 +71,16 @@ def join_journal(
         raise DataError(f"the journal has {what}", file=os.fspath(folder), hint=hint)
     with tempfile.TemporaryDirectory() as scratch, atomic_path(out) as file:
         parts: list[Path] = []
+        points: Counter[tuple[str, str, int]] = Counter()
         for part in _parts(Path(folder), shown.table):
             table = _decisions(part, reward, id) if rows == "decisions" else _impressions(part)
             parts.append(Path(scratch) / f"{len(parts)}.parquet")
             table.write_parquet(parts[-1])
+            points.update(_points(part))
         # A part may lack a column, or know it as empty alone.
         pl.concat(map(pl.scan_parquet, parts), how="diagonal_relaxed").sink_parquet(file)
-    return shown
+    pairs = dict.fromkeys((first, second) for first, second, _ in points)
+    return Join(shown, {pair: preference(*(points[*pair, sign] for sign in (1, -1, 0))) for pair in pairs})
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,21 @@ def _parts(folder: Path, table: pl.DataFrame) -> Iterator[list[_Row]]:
                 break
     if rows:
         yield rows
+
+
+def _points(rows: Sequence[_Row]) -> Iterator[tuple[str, str, int]]:
+    """Of each list of two versions: which decided, the other, and 1 if that has more clicks, or -1, or 0."""
+    for _, of_one in groupby(rows, lambda row: id(row.decision)):
+        clicked = [*of_one]
+        decision = clicked[0].decision
+        if decision.interleaved is None:
+            continue
+        teams = dict(zip(decision.interleaved.order, decision.interleaved.versions, strict=True))
+        others = [one for one in teams.values() if one != decision.version]
+        if others:
+            more = sum(1 if teams[row.found["place"]] != decision.version else -1
+                       for row in clicked if row.found["click"])  # fmt: skip
+            yield decision.version, others[0], (more > 0) - (more < 0)
 
 
 def _decisions(rows: Sequence[_Row], reward: str, id: str | None) -> pl.DataFrame:
@@ -140,9 +175,28 @@ def _impressions(rows: Sequence[_Row]) -> pl.DataFrame:
         "campaign": [one.campaign for one in decisions],
         "bid": [one.bid for one in decisions],
         "cost": [one.found["cost"] for one in rows],
+        **_ranks(rows),
         **{f"{SERVED}{name}": [one.of(one.decision.outputs, name) for one in rows] for name in served},
     }
     return _table(columns, own)
+
+
+def _ranks(rows: Sequence[_Row]) -> dict[str, list[Any]]:
+    """The rank of each candidate in a list of two versions, from 1, and the version that picked it."""
+    lists = [one.decision.interleaved for one in rows]
+    if not any(lists):
+        return {}
+    ranks = [
+        None if of is None else of.order.index(one.found["place"])
+        for one, of in zip(rows, lists, strict=True)
+    ]
+    return {
+        "rank": [None if rank is None else rank + 1 for rank in ranks],
+        "picked_by": [
+            None if of is None or rank is None else of.versions[rank]
+            for of, rank in zip(lists, ranks, strict=True)
+        ],
+    }
 
 
 def _context(decisions: Sequence[Decision]) -> dict[str, list[Any]]:

@@ -11,7 +11,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ctrkit.serving.choosing import Choice
-from ctrkit.serving.feedback.entries import Amount, Decision, Event, Id, Kind, Notice, Place, Time
+from ctrkit.serving.feedback.entries import (
+    Amount,
+    Decision,
+    Event,
+    Id,
+    Interleaved,
+    Kind,
+    Notice,
+    Place,
+    Time,
+)
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import Refusal
 from ctrkit.serving.http.service import Service
@@ -79,7 +89,12 @@ def routes(service: Service) -> APIRouter:
 
 
 def keep_decision(
-    service: Service, user: str | None, request_id: str, scores: Scores, choice: Choice | None = None
+    service: Service,
+    user: str | None,
+    request_id: str,
+    scores: Scores,
+    choice: Choice | None = None,
+    interleaved: Interleaved | None = None,
 ) -> None:
     """Keep a decision on a request for scores, where the server has a journal.
 
@@ -89,9 +104,10 @@ def keep_decision(
         request_id: the name of the request.
         scores: what the model has said.
         choice: what a policy has chosen.
+        interleaved: the list of two versions.
     """
     if choice is None:
-        _keep(service, user, request_id, scores)
+        _keep(service, user, request_id, scores, interleaved=interleaved)
         return
     chosen = choice.index, choice.propensity, choice.probabilities.tolist()
     _keep(service, user, request_id, scores, chosen)
@@ -137,6 +153,7 @@ def _keep(
     scores: Scores,
     chosen: tuple[int | None, float | None, list[float] | None] = (None, None, None),
     bid: tuple[float | None, str | None, str | None] = (None, None, None),
+    interleaved: Interleaved | None = None,
 ) -> None:
     if service.journal is None:
         return
@@ -161,5 +178,6 @@ def _keep(
             *chosen,
             *bid,
             scores.arm,
+            interleaved,
         )
     )

@@ -40,6 +40,9 @@ class Models(Protocol):
     def shadow(self) -> RequestScorer | None:
         """The model that scores what another has decided; None for none."""
 
+    def rival(self) -> RequestScorer | None:
+        """The model whose ranking is interleaved with that of the one that decides; None for none."""
+
     def known(self) -> list[dict[str, Any]]:
         """The loaded models, for people."""
 
@@ -74,6 +77,9 @@ class SingleModel:
     def shadow(self) -> None:
         """None."""
 
+    def rival(self) -> None:
+        """None."""
+
     def known(self) -> list[dict[str, Any]]:
         """The model."""
         return [] if self.scorer is None else [summary_of(self.scorer, "live")]
@@ -91,7 +97,7 @@ def summary_of(scorer: RequestScorer, role: str) -> dict[str, Any]:
 
     Args:
         scorer: the model.
-        role: what it does: `live`, `candidate` or `shadow`.
+        role: what it does: `live`, `candidate`, `shadow` or `interleaved`.
     """
     known, spec = scorer.bundle.known, scorer.bundle.encoder.spec
     return {

@@ -64,12 +64,14 @@ class _Serving:
         assignment: the users of the candidates.
         candidates: version -> model, of those that are loaded.
         shadow: the model that scores what another has decided.
+        interleaved: whether the shadow's ranking is interleaved.
     """
 
     live: RequestScorer | None
     assignment: Assignment
     candidates: Mapping[str, RequestScorer]
     shadow: RequestScorer | None
+    interleaved: bool = False
 
 
 class RegistryModels:
@@ -123,7 +125,13 @@ class RegistryModels:
 
     def shadow(self) -> RequestScorer | None:
         """The model in the shadow, if it is loaded."""
-        return self._serving.shadow
+        now = self._serving
+        return None if now.interleaved else now.shadow
+
+    def rival(self) -> RequestScorer | None:
+        """The model whose ranking is interleaved, if it is loaded."""
+        now = self._serving
+        return now.shadow if now.interleaved else None
 
     def known(self) -> list[dict[str, Any]]:
         """The loaded models."""
@@ -131,7 +139,8 @@ class RegistryModels:
         found = [] if now.live is None else [summary_of(now.live, "live")]
         for version, scorer in now.candidates.items():
             found.append({**summary_of(scorer, "candidate"), "share": now.assignment.share(version)})
-        return found if now.shadow is None else [*found, summary_of(now.shadow, "shadow")]
+        role = "interleaved" if now.interleaved else "shadow"
+        return found if now.shadow is None else [*found, summary_of(now.shadow, role)]
 
     def refused(self) -> dict[str, str]:
         """Version -> why it was not loaded."""
@@ -173,11 +182,11 @@ class RegistryModels:
             loaded[live.version] = live
         others = {version: loaded[version] for version in state.candidates if version in loaded}
         shadow = None if state.shadow is None else loaded.get(state.shadow)
-        self._serving = _Serving(live, state.assignment, others, shadow)
+        self._serving = _Serving(live, state.assignment, others, shadow, state.interleaved)
         found = {version: self._scorer(version, loaded) for version in state.candidates}
         candidates = {version: one for version, one in found.items() if one is not None}
         shadow = None if state.shadow is None else self._scorer(state.shadow, loaded)
-        self._serving = _Serving(live, state.assignment, candidates, shadow)
+        self._serving = _Serving(live, state.assignment, candidates, shadow, state.interleaved)
 
     def _scorer(self, version: str, loaded: Mapping[str, RequestScorer]) -> RequestScorer | None:
         """A version, loaded; None if that cannot be."""

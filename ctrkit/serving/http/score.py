@@ -52,6 +52,8 @@ class ScoreReply(msgspec.Struct):
         cold: keys that the online store does not know, such as `user_id`.
         unread: keys whose features could not be read, as the online store has failed; else absent.
         choice: what the server's policy has chosen; absent where it has none.
+        ranking: places of the candidates in the list that two versions have filled in turn; absent where no
+            version is interleaved.
     """
 
     request_id: str
@@ -62,6 +64,7 @@ class ScoreReply(msgspec.Struct):
     cold: tuple[str, ...]
     unread: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     choice: ChosenCandidate | msgspec.UnsetType = msgspec.UNSET
+    ranking: list[int] | msgspec.UnsetType = msgspec.UNSET
 
 
 SCHEMAS = (ScoreBody, ScoreReply)
@@ -75,11 +78,13 @@ def routes(service: Service) -> APIRouter:
         body = service.decoded(ScoreBody, raw)
         request_id = body.request_id or uuid4().hex
         scores = service.score(body, request_id)
-        choice = None
+        choice, interleaved = None, None
         if service.chooser is not None:
             with service.metrics.stage("choose"):
                 choice = service.chooser.choose(request_id, next(iter(scores.outputs.values())))
-        keep_decision(service, body.user, request_id, scores, choice)
+        else:
+            interleaved = service.interleaved(body, request_id, scores)
+        keep_decision(service, body.user, request_id, scores, choice, interleaved)
         return ScoreReply(
             request_id,
             ServedModel(scores.name, scores.version),
@@ -89,6 +94,7 @@ def routes(service: Service) -> APIRouter:
             scores.cold,
             scores.unread or msgspec.UNSET,
             msgspec.UNSET if choice is None else ChosenCandidate(choice.index, choice.propensity),
+            msgspec.UNSET if interleaved is None else interleaved.order,
         )
 
     told = described(*GUARDED, *READ, reply=ScoreReply, body=ScoreBody)

@@ -11,20 +11,23 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import numpy as np
 import polars as pl
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ctrkit.config import settings_of
 from ctrkit.errors import ConfigError, InputError
+from ctrkit.experiments.interleaving import team_draft
 from ctrkit.online.address import open_store
+from ctrkit.schema.features import IMPRESSION_VALUE
 from ctrkit.serving.batch import check_batch
 from ctrkit.serving.bundle import Bundle, open_bundle
 from ctrkit.serving.campaigns.address import open_ledger
 from ctrkit.serving.campaigns.bidder import Bidder
 from ctrkit.serving.campaigns.config import CampaignsConfig
-from ctrkit.serving.choosing import Chooser
-from ctrkit.serving.feedback.entries import Shadow
+from ctrkit.serving.choosing import Chooser, seed_of
+from ctrkit.serving.feedback.entries import Interleaved, Shadow
 from ctrkit.serving.feedback.journal import Journals
 from ctrkit.serving.feedback.outcomes import Outcomes
 from ctrkit.serving.http.config import ServeConfig
@@ -131,6 +134,34 @@ class Service:
                 self.metrics.shadow_requests.labels(shadow.version, "dropped").inc()
         return scores
 
+    def interleaved(self, body: ScoreBody, request_id: str, decided: Scores) -> Interleaved | None:
+        """One list of the ranking that has decided and that of a rival; None where there is no rival.
+
+        Candidates are ranked by the expected value of an impression where both models predict it, else by the
+        probability of the first task. The coins are seeded by the request's name.
+
+        Args:
+            body: the request.
+            request_id: its name.
+            decided: the scores of the model that decides.
+        """
+        rival = self.models.rival()
+        if rival is None:
+            return None
+        try:
+            other = rival.score(body)
+        except Exception as error:  # the other decides alone
+            self._failed(rival, error)
+            return None
+        self.metrics.compared(other, decided)
+        by = IMPRESSION_VALUE if all(IMPRESSION_VALUE in one.outputs for one in (decided, other)) else None
+        rankings = [
+            np.argsort(-one.outputs[by or one.tasks[0]], kind="stable").tolist() for one in (decided, other)
+        ]
+        draft = team_draft(rankings[0], rankings[1], np.random.default_rng(seed_of(request_id)))
+        versions = decided.version, other.version
+        return Interleaved(list(draft.order), [versions[team] for team in draft.teams])
+
     def _compare(
         self, shadow: RequestScorer, body: ScoreBody, request_id: str | None, decided: Scores
     ) -> None:
@@ -138,14 +169,18 @@ class Service:
         try:
             found = shadow.score(body)
         except Exception as error:  # it decides nothing, and disturbs nothing
-            self.metrics.shadow_requests.labels(shadow.version, "failed").inc()
-            if not isinstance(error, FieldError):  # of a feature that it does not have
-                LOGGER.exception("the shadow failed", extra={"fields": {"version": shadow.version}})
+            self._failed(shadow, error)
             return
         self.metrics.compared(found, decided)
         if self.journal is not None and request_id is not None:
             outputs = {name: values.tolist() for name, values in found.outputs.items()}
             self.journal.keep(Shadow(request_id, time.time(), found.name, found.version, outputs))
+
+    def _failed(self, scorer: RequestScorer, error: Exception) -> None:
+        """Count a model that failed beside the one that decides."""
+        self.metrics.shadow_requests.labels(scorer.version, "failed").inc()
+        if not isinstance(error, FieldError):  # of a feature that it does not have
+            LOGGER.error("the shadow failed", exc_info=error, extra={"fields": {"version": scorer.version}})
 
     def _user(self, body: ScoreBody) -> str | None:
         """The key of the user of a request, which may stand in its context."""

@@ -13,7 +13,7 @@ from ctrkit.errors import ConfigError, nearest
 from ctrkit.experiments.assignment import Assignment, Stretch
 
 VersionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
-Role = Literal["live", "candidate", "shadow"]
+Role = Literal["live", "candidate", "shadow", "interleaved"]
 
 
 def _salt() -> str:
@@ -59,6 +59,7 @@ class State(Config):
         stretches: which users each candidate serves, of `ctrkit.experiments.assignment`; all others get the
             live version.
         shadow: the version that scores what another has decided, and whose scores are kept alone.
+        interleaved: whether the shadow's ranking is interleaved with that of the version that decides.
     """
 
     format: Literal[1] = 1
@@ -69,6 +70,7 @@ class State(Config):
     promotions: tuple[Promotion, ...] = ()
     stretches: tuple[Stretch, ...] = ()
     shadow: VersionId | None = None
+    interleaved: bool = False
 
     @property
     def live(self) -> str | None:
@@ -90,7 +92,11 @@ class State(Config):
         """Version -> what it does, of those that do something."""
         found: dict[str, Role] = {} if self.live is None else {self.live: "live"}
         found |= dict.fromkeys(self.candidates, "candidate")
-        return found if self.shadow is None else {**found, self.shadow: "shadow"}
+        return found if self.shadow is None else {**found, self.shadow: self._role_of_shadow}
+
+    @property
+    def _role_of_shadow(self) -> Role:
+        return "interleaved" if self.interleaved else "shadow"
 
     def pushed(self, version: str, name: str, note: str) -> State:
         """With a version; the same state if it has it."""
@@ -124,14 +130,15 @@ class State(Config):
         change = f"promote {version} --share {share:g}"
         return self._changed(change, note, salt=after.salt, stretches=after.stretches, shadow=shadow)
 
-    def shadowed(self, version: str, note: str) -> State:
-        """With a version in the shadow.
+    def shadowed(self, version: str, note: str, *, interleaved: bool = False) -> State:
+        """With a version in the shadow, or one whose ranking is interleaved.
 
         Raises:
             ConfigError: there is no such version, or it is live.
         """
         self._need_other(version)
-        return self._without(version)._changed(f"promote {version} --shadow", note, shadow=version)
+        change = f"promote {version} --{'interleave' if interleaved else 'shadow'}"
+        return self._without(version)._changed(change, note, shadow=version, interleaved=interleaved)
 
     def rolled_back(self, version: str | None, note: str) -> State:
         """Without the newest promotion; or, of a version that is a candidate or in the shadow, without that.

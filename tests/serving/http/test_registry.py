@@ -308,6 +308,41 @@ def test_the_shadow_scores_what_another_has_decided(
         np.testing.assert_allclose(entry.outputs["click"], wanted[second], atol=1e-6)
 
 
+def test_two_versions_fill_one_list(
+    home: Path, exports: dict[str, Path], wanted: dict[str, list[float]], tmp_path: Path
+) -> None:
+    first, second, _ = exports
+    ctrkit.promote_model(second, registry=home, interleave=True)
+    assert ctrkit.list_versions(home).state.roles[second] == "interleaved"
+    with served(home, journal=tmp_path / "journal") as (client, _):
+        roles = {one["version"]: one["role"] for one in client.get("/v1/model").json()["models"]}
+        assert roles == {first: "live", second: "interleaved"}
+        for place in range(30):
+            body = {**BODY, "request_id": f"r{place}"}
+            reply = client.post("/v1/score", json=body).json()
+            assert client.post("/v1/score", json=body).json() == reply
+            assert reply["model"]["version"] == first
+            assert sorted(reply["ranking"]) == [*range(len(wanted[first]))]
+            seen = {"request_id": f"r{place}", "candidate": reply["ranking"][0]}
+            events = [
+                {"event_id": f"{kind}{place}", "kind": kind, **seen} for kind in ("impression", "click")
+            ]
+            client.post("/v1/feedback", json=events)
+    log = tmp_path / "log.parquet"
+    found = ctrkit.join_feedback(tmp_path / "journal", out=log, rows="impressions")
+    picked = pl.read_parquet(log)
+    assert picked["rank"].to_list() == [1] * 30
+    best = {version: int(np.argmax(wanted[version])) for version in (first, second)}
+    for one in Reader(tmp_path / "journal", DECISIONS, Decision):
+        assert one.interleaved is not None
+        assert one.interleaved.order[0] == best[one.interleaved.versions[0]]
+    wins = int((picked["picked_by"] == second).sum())
+    told = found.preferences[first, second]
+    assert 5 < wins < 25
+    assert (told.wins, told.losses, told.ties) == (wins, 30 - wins, 0)
+    assert second in str(found.tables)
+
+
 def test_a_shadow_that_fails_disturbs_nothing(home: Path, exports: dict[str, Path]) -> None:
     first, second, _ = exports
     ctrkit.promote_model(second, registry=home, shadow=True)

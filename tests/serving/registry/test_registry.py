@@ -132,7 +132,7 @@ def test_what_is_wrong_is_told(address: str, exports: dict[str, Path], tmp_path:
         ctrkit.rollback_model(second, registry=address)
     with pytest.raises(ConfigError, match=r"no version 'ähm'\. Known"):
         ctrkit.promote_model("ähm", registry=address)
-    with pytest.raises(ConfigError, match="serves no users"):
+    with pytest.raises(ConfigError, match="has one role"):
         ctrkit.promote_model(second, registry=address, share=0.1, shadow=True)
     (tmp_path / "model.pt").write_bytes(b"weights")
     with pytest.raises(ArtifactError, match="ctrkit export"):
