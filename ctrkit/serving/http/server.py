@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -84,16 +86,42 @@ def _check_certificate(config: ServeConfig) -> None:
             ) from error
 
 
+class Port(socket.socket):
+    """A place on a port, of which each process makes one of its own when it is handed over.
+
+    The system then deals connections out among the processes. Of one socket for all, the process that wakes
+    first takes all that are waiting, and the others stay idle.
+    """
+
+    def __reduce__(self) -> tuple[Callable[[int, Any], Port], tuple[int, Any]]:
+        return Port.at, (self.family, self.getsockname())
+
+    @classmethod
+    def at(cls, family: int, address: Any) -> Port:
+        """A place at an address, which others may have places at too."""
+        made = cls(family, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(address)
+        return made
+
+
 @contextmanager
 def _listening(config: ServeConfig) -> Iterator[socket.socket]:
-    """The socket of all workers."""
+    """The socket of the server, or one that each worker makes again for itself."""
     try:
         family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        # This fails where another program has the port, also one that would share it.
         made = socket.create_server((config.host, config.port), family=family, backlog=2048)
     except socket.gaierror as error:
         raise ConfigError(f"there is no host '{config.host}'", hint="Give another --host") from error
     except OSError as error:
         raise RunError(f"{config.host}:{config.port} cannot be listened on ({error.strerror}).") from error
+    # Linux alone deals connections out.
+    if config.workers > 1 and sys.platform == "linux":
+        address = made.getsockname()
+        made.close()
+        made = Port.at(family, address)  # it keeps the port, and does not listen
     with made:
         made.set_inheritable(True)
         yield made

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from typer.testing import CliRunner
 import ctrkit
 from ctrkit.cli import app
 from ctrkit.errors import ArtifactError, ConfigError, RunError
+from ctrkit.serving.http.server import Port
 from tests.serving.exports import line_export
 from tests.serving.http.conftest import asked
 
@@ -162,6 +165,28 @@ def test_tls_by_file(folder: Path, tmp_path: Path) -> None:
     options = ("--certificate", str(certificate), "--key", str(key))
     with served(folder, *options, scheme="https") as (client, _):
         assert client.get("/healthz").json() == {"status": "ok"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux deals connections out")
+def test_connections_are_dealt_out_among_workers() -> None:
+    with Port.at(socket.AF_INET, ("127.0.0.1", 0)) as kept:
+        workers = [pickle.loads(pickle.dumps(kept)) for _ in range(2)]
+        for one in workers:
+            one.listen()
+            one.setblocking(False)
+        clients = [socket.create_connection(kept.getsockname()) for _ in range(64)]
+        counts = []
+        for one in workers:
+            counts.append(0)
+            with suppress(BlockingIOError):
+                while True:
+                    one.accept()[0].close()
+                    counts[-1] += 1
+            one.close()
+        for client in clients:
+            client.close()
+    assert sum(counts) == 64
+    assert min(counts) > 10
 
 
 def test_what_cannot_be_served_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
