@@ -17,6 +17,7 @@ from ctrkit.cli import (
     features,
     import_model,
     inspect,
+    interleave,
     join_feedback,
     learn_policy,
     models,
@@ -57,6 +58,7 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("monitor")(monitor.monitor)
 app.command("explain")(explain.explain)
+app.command("interleave")(interleave.interleave)
 app.command("check-log")(check_log.check_log)
 _ope = typer.Typer(cls=LogsOrCommand, invoke_without_command=True, subcommand_metavar="[LOG]...")
 _ope.callback()(ope.ope)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ctrkit.api.get_features import get_features
     from ctrkit.api.import_model import import_model
     from ctrkit.api.inspect import inspect
+    from ctrkit.api.interleave import InterleaveConfig, interleave
     from ctrkit.api.join_feedback import join_feedback
     from ctrkit.api.learn_policy import LearnPolicyConfig, learn_policy
     from ctrkit.api.list_models import list_models
@@ -74,6 +75,7 @@ _HOME = {
     "EvaluateConfig": "ctrkit.api.evaluation.result",
     "ExplainConfig": "ctrkit.api.explain",
     "FeatureSpec": "ctrkit.schema",
+    "InterleaveConfig": "ctrkit.api.interleave",
     "LearnPolicyConfig": "ctrkit.api.learn_policy",
     "Model": "ctrkit.api.models.model",
     "MonitorConfig": "ctrkit.api.monitor",
@@ -94,6 +96,7 @@ _HOME = {
     "get_features": "ctrkit.api.get_features",
     "import_model": "ctrkit.api.import_model",
     "inspect": "ctrkit.api.inspect",
+    "interleave": "ctrkit.api.interleave",
     "join_feedback": "ctrkit.api.join_feedback",
     "learn_policy": "ctrkit.api.learn_policy",
     "list_models": "ctrkit.api.list_models",
@@ -124,6 +127,7 @@ __all__ = [
     "EvaluateConfig",
     "ExplainConfig",
     "FeatureSpec",
+    "InterleaveConfig",
     "LearnPolicyConfig",
     "Model",
     "MonitorConfig",
@@ -144,6 +148,7 @@ __all__ = [
     "get_features",
     "import_model",
     "inspect",
+    "interleave",
     "join_feedback",
     "learn_policy",
     "list_models",

@@ -27,6 +27,7 @@ WITH_CONFIG: dict[str, tuple[type[Config], ...]] = {
     "evaluate": (ctrkit.EvaluateConfig,),
     "evaluate_policy": (ctrkit.OpeConfig, ctrkit.BidsConfig),
     "explain": (ctrkit.ExplainConfig,),
+    "interleave": (ctrkit.InterleaveConfig,),
     "learn_policy": (ctrkit.LearnPolicyConfig,),
     "list_models": (ctrkit.TrainConfig,),
     "monitor": (ctrkit.MonitorConfig,),

@@ -50,6 +50,14 @@ def new_rows(logs: Path) -> pl.DataFrame:
     return table.with_columns(user_id=pl.lit("new ") + pl.col("user_id").cast(pl.String))
 
 
+def candidates() -> pl.DataFrame:
+    """Requests of five candidates, with clicks and two scores."""
+    rng = np.random.default_rng(0)
+    clicks, old, new = rng.random((3, 1000))
+    columns = {"request_id": np.repeat(np.arange(200), 5), "click": (clicks < new / 2).astype(int)}
+    return pl.DataFrame({**columns, "old": old, "new": new})
+
+
 def bids() -> pl.DataFrame:
     rng = np.random.default_rng(0)
     bid = rng.uniform(0, 2, 600)
@@ -80,6 +88,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
             ),
             "calibrate": ctrkit.calibrate(model, out=home / "c", overrides=["method=platt"]),
             "recalibrate": ctrkit.recalibrate(model, new_rows(logs), out=home / "r"),
+            "interleave": ctrkit.interleave(candidates(), a="old", b="new", out=home / "il", draws=20),
             "monitor": ctrkit.monitor(model=model, by="day"),
             "evaluate": ctrkit.evaluate(model, out=home / "e", overrides=["draws=50"]),
             "compare": ctrkit.evaluate(
@@ -126,7 +135,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 NAMES = (
     "prepare", "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows",
     "ope", "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
-    "monitor", "sources", "inspection", "push", "get", "export", "serve",
+    "interleave", "monitor", "sources", "inspection", "push", "get", "export", "serve",
     "import", "feedback", "registry", "summary",
 )  # fmt: skip
 
