@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,13 +15,13 @@ from pydantic import Field
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
-from ctrkit.arrays import Booleans, Floats, Indices
+from ctrkit.arrays import Floats, Indices
 from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.data.labels import read_groups, read_labels
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.experiments.interleaving import draws_of
-from ctrkit.experiments.preference import Needed, Preference, impressions_needed, preference_of
-from ctrkit.experiments.simulation import Simulated, rankings, simulate
+from ctrkit.experiments.preference import MeanPreference, Needed, impressions_needed, preference_of
+from ctrkit.experiments.simulation import Method, Simulated, rankings, simulate
+from ctrkit.hashing import mixed, text_hashes
 from ctrkit.reports import Report, Table
 from ctrkit.reports.cells import Interval, share
 from ctrkit.schema import require_columns
@@ -52,12 +52,12 @@ class InterleaveConfig(Config):
     request: str = "request_id"
     label: str = "click"
     user: str | None = None
-    method: Literal["team-draft", "probabilistic", "balanced"] = "team-draft"
+    method: Method = "team-draft"
     length: int = Field(default=3, ge=1)
     confidence: float = Field(default=0.95, gt=0.0, lt=1.0)
     power: float = Field(default=0.8, gt=0.05, lt=1.0)
     draws: int = Field(default=500, ge=20)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**64)
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,7 +87,7 @@ class InterleaveResult(Result):
     clicks: int
     shown: int
     same: int
-    preference: Preference
+    preference: MeanPreference
     needed: Needed
     saving: Interval
     notes: tuple[str, ...]
@@ -96,7 +96,9 @@ class InterleaveResult(Result):
         content = asdict(self)
         content["settings"] = self.settings.model_dump()
         for name in ("preference", "needed", "saving"):
-            content[name] = {key: _finite(value) for key, value in getattr(self, name)._asdict().items()}
+            numbers = getattr(self, name)._asdict()
+            content[name] = {key: _finite(one) for key, one in numbers.items() if key != "signs"}
+        content["preference"]["signs"] = self.preference.signs.to_dict()
         content["notes"] = [*self.notes]
         return content
 
@@ -110,12 +112,12 @@ class InterleaveResult(Result):
                 ("clicks in the log", self.clicks),
                 ("clicks on the lists", self.shown),
                 ("requests with the same list by both", self.same),
-                (f"{of} that prefer {self.a}", found.first),
-                (f"{of} that prefer {self.b}", found.second),
-                (f"{of} that prefer neither", found.ties),
+                (f"{of} that prefer {self.a}", found.signs.losses),
+                (f"{of} that prefer {self.b}", found.signs.wins),
+                (f"{of} that prefer neither", found.signs.ties),
                 (f"mean preference for {self.b}, from -1 to 1", Interval(found.mean, found.low, found.high)),
                 ("p-value of the mean", found.p_value),
-                ("p-value of the sign test", found.sign_p_value),
+                ("p-value of the sign test", found.signs.p_value),
             ),
         )
         needed = Table(
@@ -130,10 +132,10 @@ class InterleaveResult(Result):
 
     def _answer(self) -> str:
         found = self.preference
-        decided = found.first + found.second
+        decided = found.signs.losses + found.signs.wins
         if not found.low > 0 and not found.high < 0:
             return f"The log does not tell {self.a} and {self.b} apart."
-        better, wins = (self.b, found.second) if found.mean > 0 else (self.a, found.first)
+        better, wins = (self.b, found.signs.wins) if found.mean > 0 else (self.a, found.signs.losses)
         of = "users" if self.settings.user else "requests"
         won = f"{share(wins / decided):.1%} of the {decided:,} {of} that prefer one"
         return f"{better} is preferred: it wins {won}."
@@ -203,8 +205,9 @@ def _interleaved(logs: TableLike, a: str, b: str, settings: InterleaveConfig) ->
     found = simulate(
         first,
         second,
-        _by_request(labels[kept], starts),
-        draws_of(ids, settings.length, str(settings.seed)),
+        np.split(labels[kept], starts[1:]),
+        (text_hashes(ids.cast(pl.String)) ^ mixed(np.array([settings.seed], dtype=np.uint64))).tolist(),
+        settings.length,
         settings.method,
     )
     if not found.shown.any():
@@ -269,10 +272,6 @@ def _requests(requests: pl.Series, name: str, file: str | None) -> tuple[Indices
     left = {"requests with one candidate": alone, "rows without a request": unnamed}
     notes = tuple(f"Left out: {number:,} {what}." for what, number in left.items() if number)
     return chosen["row"].to_numpy().astype(np.intp), numbers, notes
-
-
-def _by_request(labels: Booleans, starts: Indices) -> list[Booleans]:
-    return np.split(labels, starts[1:])
 
 
 def _units(raw: pl.DataFrame, rows: Indices, user: str | None) -> Indices:
