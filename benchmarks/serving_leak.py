@@ -2,7 +2,7 @@
 
     python benchmarks/serving_leak.py [--requests 200000] [--candidates 5]
 
-The server of `serving_load.py` with one worker and a journal. Four clients ask it again and again; every
+The server of `serving_load.py` with one worker and a journal. Sixteen clients ask it again and again; every
 tenth request is refused (422), and every fourth is followed by feedback. Resident memory of the worker after
 each twentieth part of the requests. The first parts fill the memory of known ids, the window of the metrics
 and the decisions that wait for feedback (64 MB at most).

@@ -4,7 +4,7 @@
         [--workers 2] [--threads 1] [--export OPTIONS]
 
 MDAF on 40 fields and a history of 50 events, trained for one step, as `ctrkit serve` serves it with two
-workers. First a closed loop of four clients finds the rate at which the server is saturated. Then requests
+workers. First a closed loop of sixteen clients finds the rate at which the server is saturated. Then requests
 arrive at shares of that rate, evenly spaced and at random (Poisson), whether or not earlier ones have been
 answered. A latency is counted from the time at which its request was due, so that waiting in a queue is not
 left out (Tene, "How NOT to measure latency", 2013). `--export "--quantise int8-linear"` exports the model
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
@@ -37,7 +38,7 @@ from rich.table import Table
 
 FIELDS, EVENTS, ROWS, BODIES = 40, 50, 4000, 64
 NAMES = [f"field{place}" for place in range(FIELDS - 1)]
-CLIENTS, SATURATION = 4, 8.0
+CLIENTS, SATURATION = 16, 8.0
 CTRKIT = Path(sys.executable).parent / "ctrkit"
 
 
@@ -146,15 +147,16 @@ async def closed(port: int, path: str, requests: list[bytes], seconds: float) ->
 async def opened(
     port: int, path: str, requests: list[bytes], seconds: float, rate: float, spacing: str
 ) -> Seen:
-    """Requests that arrive at a rate, each on a connection that is free."""
+    """Requests that arrive at a rate, each on the connection that has been free for longest."""
     count = int(rate * seconds)
     gaps = np.full(count, 1 / rate)
     if spacing == "random":
         gaps = np.random.default_rng(2).exponential(1 / rate, count)
-    seen, free, begin = Seen([], 0, seconds), [], time.perf_counter() + 0.2
+    free = deque([await connection(port) for _ in range(CLIENTS)])
+    seen, begin = Seen([], 0, seconds), time.perf_counter() + 0.2
 
     async def one(due: float, body: bytes) -> None:
-        streams = free.pop() if free else await connection(port)
+        streams = free.popleft() if free else await connection(port)
         status = await ask(streams, path, body)
         free.append(streams)
         if status == 200:

@@ -29,12 +29,13 @@ from ctrkit.schema import require_columns
 from ctrkit.tables import TableLike
 
 ALL = "all"
-PSI, UNKNOWN, SKEW = "psi", "unknown", "skew"
+PSI, MISSING, UNKNOWN, SKEW = "psi", "missing", "unknown", "skew"
 # Gates that hold by default where they can be measured.
 USUAL = {
     PSI: MetricGate(maximum=0.25),
+    MISSING: MetricGate(maximum=0.1),
     UNKNOWN: MetricGate(maximum=0.1),
-    "pcoc": MetricGate(minimum=0.9, maximum=1.1, beyond_noise=True),
+    "pcoc": MetricGate(minimum=0.9, maximum=1.1),
 }
 # Shares of fewer rows are too noisy for a gate.
 LEAST = 1000
@@ -50,17 +51,20 @@ class MonitorConfig(Config):
         segment: column by whose values the log is judged too.
         columns: the log's names of money and counts, such as `{revenue: value}` (see
             `ctrkit.metrics.business`).
+        ignore: columns whose drift breaks no gate, such as `hour` in the log of half a day.
         gates: metric -> the range in which it must lie on all rows. `pcoc` is the first task's metric,
-            `conversion/pcoc` that of another task, `psi` the largest drift of a column, `unknown` the largest
-            share of unknown ids beyond that of training, and `skew` the largest difference between a
-            probability that was served and the model's. By default psi, unknown and pcoc have gates, where
-            they can be measured.
+            `conversion/pcoc` that of another task; they break if the whole interval is out of range, unless
+            `beyond_noise` is false. `psi` is the largest drift of a column, `missing` and `unknown` are the
+            largest shares of rows without a value and of unknown ids beyond those of training, and `skew` is
+            the largest difference between a probability that was served and the model's. By default psi,
+            missing, unknown and pcoc have gates, where they can be measured.
         confidence: confidence level of all intervals.
     """
 
     by: Length | None = None
     segment: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
     gates: dict[str, MetricGate] = Field(default_factory=dict)
     confidence: float = Field(default=0.95, gt=0, lt=1)
 
@@ -113,7 +117,7 @@ class MonitorResult(Result):
         details += [
             _of_task(task, self.segments, "by segment") for task in self.whole.predicted if self.segments
         ]
-        details += [_unknown(self.whole)] if self.whole.unknown else []
+        details += [_values(self.whole)]
         details += [_money(parts)] if self.whole.money else []
         details += [_skew(self.whole)] if self.whole.skew else []
         return Report("Monitor", self._answer(), tuple(tables), self.notes, details=tuple(details))
@@ -191,7 +195,7 @@ def monitor(
     settings = settings_of(MonitorConfig, config, overrides, keywords)
     loaded = model if isinstance(model, Model) else load(model)
     names = [f"{_prefix(loaded, task)}{one.name}" for task in loaded.tasks for one in WATCHED]
-    need_known(settings.gates, [PSI, UNKNOWN, SKEW, *names])
+    need_known(settings.gates, [PSI, MISSING, UNKNOWN, SKEW, *names])
     with run_folder(out, "monitor") as run:
         on_step(0, 1, "reading")
         rows = rows_of_log(loaded, data)
@@ -240,16 +244,27 @@ def _gates(settings: MonitorConfig, model: Model, whole: Period) -> tuple[GateOu
         for task, of in whole.measured.items()
         for name, value in of.intervals.items()
     }
-    measured[PSI] = None if whole.psi is None else whole.psi.psi
-    shares = [one.evaluated - (one.training or 0.0) for one in whole.unknown]
+    counted = [one.psi for one in whole.drifts or () if one.column not in settings.ignore]
+    measured[PSI] = max(counted, default=None)
+    lacking = [share for name, share in whole.missing.items() if name not in settings.ignore]
+    measured[MISSING] = max(lacking, default=None)
+    shares = [
+        one.evaluated - (one.training or 0.0) for one in whole.unknown if one.column not in settings.ignore
+    ]
     measured[UNKNOWN] = max(shares, default=None)
     measured[SKEW] = max((one.largest for one in whole.skew.values()), default=None)
     usual = {name: gate for name, gate in USUAL.items() if measured.get(name) is not None}
-    gates = settings.gates or usual
-    noisy = [name for name in (PSI, UNKNOWN) if name in gates and whole.rows < LEAST]
+    # By default what may be noise breaks no gate.
+    told = {
+        name: gate
+        if "beyond_noise" in gate.model_fields_set
+        else gate.model_copy(update={"beyond_noise": True})
+        for name, gate in {**usual, **settings.gates}.items()
+    }
+    noisy = [name for name in (PSI, MISSING, UNKNOWN) if name in told and whole.rows < LEAST]
     few = f"{whole.rows:,} rows are too few: a gate on shares needs {LEAST:,}"
     held = [GateOutcome(name, True, None, f"{name} is not judged, as {few}") for name in noisy]
-    return (*held, *check_gates({name: one for name, one in gates.items() if name not in noisy}, measured))
+    return (*held, *check_gates({name: one for name, one in told.items() if name not in noisy}, measured))
 
 
 def _of_task(task: str, parts: Sequence[Period], by: str) -> Table:
@@ -290,9 +305,13 @@ def _drift_by_period(parts: Sequence[Period]) -> Table:
     return Table("Largest drift by period", ("period", "column", "PSI", "noise"), rows)
 
 
-def _unknown(whole: Period) -> Table:
-    rows = tuple((one.column, one.training, one.evaluated) for one in whole.unknown)
-    return Table("Unknown ids", ("column", "share in training", "share now"), rows)
+def _values(whole: Period) -> Table:
+    beyond = {one.column: one.evaluated - (one.training or 0.0) for one in whole.unknown}
+    rows = tuple(
+        (name, share, beyond.get(name), whole.shift.get(name)) for name, share in whole.missing.items()
+    )
+    header = ("column", "missing rows", "unknown ids", "shift of the mean, in scales")
+    return Table("Values beyond training", header, rows)
 
 
 def _money(parts: Sequence[Period]) -> Table:

@@ -15,15 +15,16 @@ from ctrkit.api.evaluation.rows import (
     HeldOut,
     drift_since_training,
     held_out_rows,
-    predictions_of,
     unknown_since_training,
 )
 from ctrkit.api.models.labelled import table_or_own
 from ctrkit.api.models.model import Model
 from ctrkit.api.models.training_config import TrainConfig, read_training_table
 from ctrkit.arrays import Floats, Integers
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.fingerprints import times_of
 from ctrkit.data.labels import read_weights
+from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.errors import DataError
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.measures import MAIN, Drawing, Measured, measure
@@ -69,6 +70,8 @@ class Period:
         measured: task -> its metrics on these rows.
         drifts: drift of each column since training, largest first; None if the training rows are not known.
         unknown: share of unknown ids of each column.
+        missing: feature -> share of rows without a value, beyond that of training.
+        shift: numeric feature -> mean of the scaled numbers, minus that of training.
         money: clicks and money of the rows whose labels are all known.
         skew: task -> how far the served probabilities are from the model's, where the log has them.
     """
@@ -82,6 +85,8 @@ class Period:
     measured: dict[str, Measured]
     drifts: tuple[Drift, ...] | None
     unknown: tuple[UnknownShare, ...]
+    missing: dict[str, float]
+    shift: dict[str, float]
     money: dict[str, float]
     skew: dict[str, Skew]
 
@@ -105,6 +110,8 @@ class Period:
             },
             "drifts": None if self.drifts is None else [one.to_dict() for one in self.drifts],
             "unknown": [one.to_dict() for one in self.unknown],
+            "missing": self.missing,
+            "shift": self.shift,
             "money": self.money,
             "skew": {task: vars(one) for task, one in self.skew.items()},
         }
@@ -150,7 +157,9 @@ class Judge:
     ) -> None:
         self._model, self._rows, self._columns = model, rows, columns
         self._confidence = confidence
-        self._predicted = predictions_of(model, rows.table, rows.file)
+        encoded = model.encoder.encode(rows.table, rows.file, labels=False)
+        self._predicted = model.probabilities(model.outputs_of(encoded).logits, encoded)
+        self._numbers = encoded.numeric
 
     def judge(self, name: str, of: Integers) -> Period:
         """Judge some rows.
@@ -187,6 +196,8 @@ class Judge:
             measured,
             drifts,
             unknown_since_training(model, part),
+            _missing(model.encoder, part.table),
+            self._shift(of),
             money_of(model, part, self._columns)[0] if any(known.values()) else {},
             {
                 task: one
@@ -194,6 +205,19 @@ class Judge:
                 if (one := _skew(part.table, task, predicted[task])) is not None
             },
         )
+
+    def _shift(self, of: Integers) -> dict[str, float]:
+        encoder = self._model.encoder
+        if isinstance(encoder, RawEncoder):  # it scales nothing
+            return {}
+        names = [one.name for one in encoder.spec.numeric]
+        numbers = {name: self._numbers[of, place] for place, name in enumerate(names)}
+        there = {name: values[~np.isnan(values)] for name, values in numbers.items()}
+        return {
+            name: float(values.mean(dtype=np.float64)) - encoder.scales[name].centre
+            for name, values in there.items()
+            if values.size
+        }
 
     def _part(self, of: Integers) -> HeldOut:
         rows = self._rows
@@ -244,6 +268,20 @@ def periods_of(model: Model, rows: HeldOut, length: Length | None) -> Iterator[t
 def _quantiles(values: Floats) -> tuple[float, float, float]:
     low, middle, high = np.quantile(values, (0.01, 0.5, 0.99)).tolist()
     return low, middle, high
+
+
+def _missing(encoder: Encoder, table: pl.DataFrame) -> dict[str, float]:
+    """Feature -> share of rows without a value, beyond that of training."""
+    found: dict[str, float] = {}
+    for name in encoder.spec.feature_columns:
+        column = table[name]
+        absent = column.is_null()
+        if column.dtype.is_nested():
+            absent |= column.list.len().fill_null(0) == 0
+        elif column.dtype.is_float():
+            absent |= column.is_nan().fill_null(value=False)
+        found[name] = int(absent.sum()) / max(table.height, 1) - encoder.usual_missing.get(name, 0.0)
+    return found
 
 
 def _skew(table: pl.DataFrame, task: str, predicted: Floats) -> Skew | None:

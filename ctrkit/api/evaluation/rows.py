@@ -197,12 +197,6 @@ def by_task(
     yield from funnel(model.tasks, rows.labels, rows.weight, first, second, rows.groups, values, divisions)
 
 
-def predictions_of(model: Model, table: pl.DataFrame, file: str | None) -> dict[str, Floats]:
-    """Task -> the calibrated probability of each row, given the task before it."""
-    rows = model.encoder.encode(table, file, labels=False)
-    return dict(model.probabilities(model.outputs_of(rows).logits, rows))
-
-
 def _scored(model: Model, table: pl.DataFrame, file: str | None) -> list[Scored]:
     """A model's predictions of each task and, if there are several tasks, last of their product."""
     rows = model.encoder.encode(table, file, labels=False)
