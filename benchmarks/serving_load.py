@@ -1,7 +1,7 @@
 """The server under load: open-loop arrivals at fixed rates, from a process of their own, on loopback.
 
     python benchmarks/serving_load.py [--width 16] [--candidates 200] [--seconds 20] [--rates 0.25 0.5 0.75]
-        [--workers 2] [--threads 1] [--export OPTIONS]
+        [--workers 2] [--parallel 1] [--threads 1] [--export OPTIONS]
 
 MDAF on 40 fields and a history of 50 events, trained for one step, as `ctrkit serve` serves it with two
 workers. First a closed loop of sixteen clients finds the rate at which the server is saturated. Then requests
@@ -246,9 +246,11 @@ def exported(model: Path, folder: Path, options: list[str]) -> Path:
     return out
 
 
-def ours(model: Path, port: int, folder: Path, workers: int, threads: int = 1) -> Server:
+def ours(model: Path, port: int, folder: Path, workers: int, threads: int = 1, parallel: int = 1) -> Server:
     command = [str(CTRKIT), "serve", str(model), "--port", str(port), "--workers", str(workers)]
-    return Server([*command, "--set", f"threads={threads}"], port, "/readyz", folder)
+    return Server(
+        [*command, "--set", f"threads={threads}", "--set", f"parallel={parallel}"], port, "/readyz", folder
+    )
 
 
 def naive(model: Path, port: int, folder: Path, workers: int) -> Server:
@@ -276,6 +278,7 @@ def main() -> None:
         "--rates", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="shares of saturation"
     )
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--parallel", type=int, default=1, help="requests at once in a worker")
     parser.add_argument("--threads", type=int, default=1, help="of one request")
     parser.add_argument("--export", type=str.split, default=[], help="options of `ctrkit export`")
     parser.add_argument("--no-rival", action="store_true")
@@ -288,7 +291,7 @@ def main() -> None:
         folder = Path(made)
         model, requests = artifact(given.width, folder), bodies(given.candidates)
         served = exported(model, folder, given.export)
-        with ours(served, free_port(), folder, given.workers, given.threads) as server:
+        with ours(served, free_port(), folder, given.workers, given.threads, given.parallel) as server:
             load(server.port, "/v1/score", requests, 3.0)
             most = load(server.port, "/v1/score", requests, SATURATION)
             table.add_row(*row(f"closed loop, {CLIENTS} clients", most))

@@ -79,10 +79,14 @@ class Graphs:
     Raises:
         ArtifactError: a file is missing or damaged.
         ConfigError: the format is unknown, or its runtime is not installed.
+
+    Attributes:
+        parallel: whether several threads may call them at once.
     """
 
     def __init__(self, folder: Path, kind: str, interface: Interface, threads: int = 1) -> None:
         self.interface, opens = interface, session_of(kind)
+        self.parallel = opens.parallel
         self._sessions: dict[str, Session] = {}
         for name, (inputs, outputs) in interface.graphs.items():
             self._sessions[name] = opens(_there(folder / f"{name}{opens.suffix}"), inputs, outputs, threads)
@@ -127,7 +131,8 @@ class ImportedGraphs(Graphs):
         encoder: RawEncoder,
         threads: int = 1,
     ) -> None:
-        self.interface, self._encoder = interface, encoder
+        # The encoder holds the raw values of the rows that it has encoded last.
+        self.interface, self._encoder, self.parallel = interface, encoder, False
         self._answers = OnnxSession(
             _there(folder / f"{ROWS}{OnnxSession.suffix}"), ANSWERED, interface.outputs, threads
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from threading import RLock
 from typing import Literal
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from ctrkit.schema.features import IMPRESSION_VALUE, VALUE
 from ctrkit.serving.bundle import Bundle
 from ctrkit.serving.requests.body import ScoreBody, Value
-from ctrkit.serving.requests.encoding import RequestEncoder
+from ctrkit.serving.requests.encoding import EncodedRequest, RequestEncoder
 from ctrkit.serving.requests.features import Joined, OnlineFeatures
 from ctrkit.serving.rows import columns_of_outputs, outputs_of, read_rows
 
@@ -64,7 +66,7 @@ class Scores:
 
 
 class RequestScorer:
-    """One loaded model. Used by one thread at a time.
+    """One loaded model. Threads that score at once encode one after another, and compute graphs together.
 
     Args:
         bundle: the exported model.
@@ -78,7 +80,8 @@ class RequestScorer:
         self._id = None if chosen is None else chosen.id
         of_value = (VALUE, IMPRESSION_VALUE) if VALUE in bundle.graphs.interface.outputs else ()
         self.outputs = (*self.tasks, *of_value)
-        self._encoder = RequestEncoder(bundle.encoder)
+        self._encoder, self._turn = RequestEncoder(bundle.encoder), RLock()
+        self._computing = nullcontext() if bundle.graphs.parallel else self._turn
 
     def score(self, body: ScoreBody) -> Scores:
         """The scores of the candidates of a request: its history is encoded once.
@@ -86,27 +89,20 @@ class RequestScorer:
         Raises:
             FieldError: a feature is wrong.
         """
-        started, stages = time.perf_counter(), {}
-        # The key of the candidates need not be a feature.
-        columns, rows = columns_of(body, len(self._encoder.columns) + (self._online is not None))
-        joined = Joined(body.context, columns, (), ())
-        if self._online is not None:
-            asked = time.perf_counter()
-            joined = self._online.join(body.user, body.context, columns, rows)
-            stages["features"] = time.perf_counter() - asked
-        request = self._encoder.encode(joined.context, joined.columns, rows)
-        stages["encode"] = time.perf_counter() - started - sum(stages.values())
-        graphs = self.bundle.graphs
-        if graphs.interface.sequences:
-            started = time.perf_counter()
-            history = graphs.encode(request.history)
-            stages["history"] = time.perf_counter() - started
-            started = time.perf_counter()
-            found = graphs.score_candidates(request.static, history)
-        else:
-            started = time.perf_counter()
-            found = graphs.score(request.static)
-        stages["score"] = time.perf_counter() - started
+        with self._computing:
+            with self._turn:
+                joined, request, stages = self._encoded(body)
+            graphs = self.bundle.graphs
+            if graphs.interface.sequences:
+                started = time.perf_counter()
+                history = graphs.encode(request.history)
+                stages["history"] = time.perf_counter() - started
+                started = time.perf_counter()
+                found = graphs.score_candidates(request.static, history)
+            else:
+                started = time.perf_counter()
+                found = graphs.score(request.static)
+            stages["score"] = time.perf_counter() - started
         return Scores(
             outputs=columns_of_outputs(self.tasks, found),
             version=self.version,
@@ -118,11 +114,25 @@ class RequestScorer:
             numbers=request.static.get("numeric"),
             unread=joined.unread,
             tasks=self.tasks,
-            # Keys that are no features too.
-            context={**body.context, **joined.context},
-            columns={**columns, **joined.columns},
+            context=joined.context,
+            columns=joined.columns,
             id=self._id,
         )
+
+    def _encoded(self, body: ScoreBody) -> tuple[Joined, EncodedRequest, dict[str, float]]:
+        """The features of a request, with keys that are no features too; the same as arrays; and seconds."""
+        started, stages = time.perf_counter(), dict[str, float]()
+        # The key of the candidates need not be a feature.
+        columns, rows = columns_of(body, len(self._encoder.columns) + (self._online is not None))
+        joined = Joined(body.context, columns, (), ())
+        if self._online is not None:
+            asked = time.perf_counter()
+            joined = self._online.join(body.user, body.context, columns, rows)
+            stages["features"] = time.perf_counter() - asked
+        request = self._encoder.encode(joined.context, joined.columns, rows)
+        stages["encode"] = time.perf_counter() - started - sum(stages.values())
+        whole = {**body.context, **joined.context}, {**columns, **joined.columns}
+        return Joined(*whole, joined.cold, joined.unread), request, stages
 
     def score_rows(self, given: Mapping[str, pl.Series], rows: int) -> Scores:
         """The scores of whole rows, each with its own history.
@@ -135,9 +145,11 @@ class RequestScorer:
             DataError: a column is none of the model's, a value is wrong, or a history is too long.
         """
         started = time.perf_counter()
-        read = read_rows(self.bundle.encoder, given, rows)
-        encoded = time.perf_counter()
-        outputs = columns_of_outputs(self.tasks, outputs_of(self.bundle, read.arrays))
+        with self._computing:
+            with self._turn:
+                read = read_rows(self.bundle.encoder, given, rows)
+            encoded = time.perf_counter()
+            outputs = columns_of_outputs(self.tasks, outputs_of(self.bundle, read.arrays))
         stages = {"encode": encoded - started, "score": time.perf_counter() - encoded}
         return Scores(
             outputs=outputs,

@@ -32,6 +32,8 @@ class Session(ABC):
     """
 
     suffix: ClassVar[str]
+    # Whether several threads may call it at once.
+    parallel: ClassVar[bool] = False
 
     def __init__(self, path: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int = 1) -> None:
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
@@ -59,7 +61,7 @@ class Session(ABC):
 class OnnxSession(Session):
     """A graph that ONNX Runtime computes."""
 
-    suffix = ".onnx"
+    suffix, parallel = ".onnx", True
     providers: ClassVar[tuple[str, ...]] = ("CPUExecutionProvider",)
 
     def _open(self, path: Path, threads: int) -> None:

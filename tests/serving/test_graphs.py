@@ -26,6 +26,8 @@ from tests.models.test_contract import MAPS, make
 class InMemory:
     """Graphs that are computed by PyTorch itself."""
 
+    parallel = True
+
     def __init__(self, model: CalibratedModel) -> None:
         self.model, self.interface = model, model.interface
 

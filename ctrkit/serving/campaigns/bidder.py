@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from hashlib import blake2b
 from math import floor
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -91,6 +92,8 @@ class Bidder:
         self.ledger, self.clock = ledger, clock
         self._strategies = {one.name: _strategy(one) for one in config.campaigns}
         self._ticks = {one.name: _Ticks(one.size) for one in config.campaigns}
+        # A strategy is brought to the state of the ledger before each bid, by one thread at a time.
+        self._turns = {one.name: Lock() for one in config.campaigns}
 
     def check(self, tasks: tuple[str, ...]) -> None:
         """Check that a model predicts what the campaigns value.
@@ -124,9 +127,10 @@ class Bidder:
             return Decision(0.0, None, NOT_RUNNING)
         slots = _slots(of, outputs, tasks, now)
         try:
-            return self.ledger.change(
-                of.name, period, lambda it: self._bid(it, of, period, now, id, slots, floor)
-            )
+            with self._turns[of.name]:
+                return self.ledger.change(
+                    of.name, period, lambda it: self._bid(it, of, period, now, id, slots, floor)
+                )
         except LedgerError:
             return Decision(0.0, None, UNKNOWN_LEDGER)
 
@@ -148,7 +152,8 @@ class Bidder:
         period = of.period_at(now)
         if period is None:  # the last one that there was
             period = -1 if now < of.start or of.end is None else of.period_at(np.nextafter(of.end, 0.0)) or 0
-        return self.ledger.change(of.name, period, lambda it: self._settle(it, of, id, won, price, now))
+        with self._turns[of.name]:
+            return self.ledger.change(of.name, period, lambda it: self._settle(it, of, id, won, price, now))
 
     def state(self) -> list[dict[str, Any]]:
         """What each campaign has spent of its budget in the current period, and what even pacing would have.

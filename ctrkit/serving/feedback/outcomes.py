@@ -98,7 +98,7 @@ class Outcomes:
         *,
         choice: int | None = None,
         bid: tuple[str, str] | None = None,
-    ) -> None:
+    ) -> bool:
         """Follow a decision.
 
         Args:
@@ -107,6 +107,9 @@ class Outcomes:
             predictions: task -> the probabilities of the candidates, each given the task before it, [K].
             choice: place of the candidate that was chosen or bid for.
             bid: name of the auction and campaign; the candidate is shown if the bid wins.
+
+        Returns:
+            Whether there was room for it.
         """
         keys = (request_id,) if bid is None else (request_id, bid)
         small = {task: values.astype(np.float32) for task, values in predictions.items()}
@@ -114,11 +117,14 @@ class Outcomes:
         if bid is None and choice is not None:
             one.add("impression", choice)
         with self._lock:
-            if self._size + one.size > self._most or any(key in self._by_key for key in keys):
-                return
+            if any(key in self._by_key for key in keys):
+                return True
+            if self._size + one.size > self._most:
+                return False
             self._waiting.append(one)
             self._by_key |= dict.fromkeys(keys, one)
             self._size += one.size
+        return True
 
     def look(self) -> None:
         """Read what was told since the last look, and tell the outcomes of decisions that are old enough."""

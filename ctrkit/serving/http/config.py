@@ -16,7 +16,11 @@ class ServeConfig(Config):
     Attributes:
         host: address that the server listens on; 0.0.0.0 for all of the machine's.
         port: its port; 0 for any free one.
-        workers: number of processes; each has one computing thread, so take as many as there are cores.
+        workers: number of processes. Workers times `parallel` should be as many as there are cores.
+        parallel: number of requests that a process computes at once. Few requests find a free core sooner in
+            one process, as a connection stays with its process; more processes answer more requests, as
+            Python's own work in one is done one after another. Models in other formats than `onnx`, and
+            imported ones, compute one at a time.
         threads: number of threads for one request.
         tokens: file of bearer tokens, `NAME:SCOPE,SCOPE:TOKEN` lines (see `ctrkit.serving.http.security`). By
             default all may ask all.
@@ -52,6 +56,7 @@ class ServeConfig(Config):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
     workers: int = Field(default=1, ge=1, le=256)
+    parallel: int = Field(default=1, ge=1, le=256)
     threads: int = Field(default=1, ge=1, le=256)
     tokens: Path | None = None
     campaigns: Path | None = None

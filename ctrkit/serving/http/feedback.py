@@ -163,7 +163,8 @@ def _keep(
         predictions = {task: scores.outputs[task] for task in told}
         _, campaign, auction = bid
         own = None if campaign is None or auction is None else (auction, campaign)
-        service.outcomes.follow(request_id, scores.version, predictions, choice=chosen[0], bid=own)
+        if not service.outcomes.follow(request_id, scores.version, predictions, choice=chosen[0], bid=own):
+            service.metrics.unfollowed.inc()
     service.journal.keep(
         Decision(
             request_id,

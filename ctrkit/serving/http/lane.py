@@ -1,4 +1,4 @@
-"""The computing thread of a process, and the bounded queue before it."""
+"""The computing threads of a process, and the bounded queue before them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ _PAUSE = 2.0
 
 
 class Lane:
-    """Computes one request after another, so that a process uses one core and the event loop stays free.
+    """Computes requests in their turn, so that a process uses so many cores and the event loop stays free.
 
     Args:
         waiting: number of requests that may wait for their turn.
         seconds: time limit of a request, with its wait.
+        threads: number of requests that are computed at once.
     """
 
-    def __init__(self, waiting: int, seconds: float) -> None:
-        self.waiting, self.seconds = waiting, seconds
+    def __init__(self, waiting: int, seconds: float, threads: int = 1) -> None:
+        self.seconds, self._most = seconds, waiting + threads
         self.inside = 0
-        self._thread = ThreadPoolExecutor(1, "lane")
+        self._threads = ThreadPoolExecutor(threads, "lane")
         self._later, self._doing_later = deque[Callable[[], None]](), False
 
     async def run(
@@ -42,11 +43,11 @@ class Lane:
             Refusal: 503, the queue is full or the time is over. What waits is taken from the queue then, and
                 what is being computed is computed to its end.
         """
-        if self.inside > self.waiting:
+        if self.inside >= self._most:
             raise _busy("too many requests are waiting")
         self.inside += 1
         loop = asyncio.get_running_loop()
-        future = self._thread.submit(work, *args, **keywords)
+        future = self._threads.submit(work, *args, **keywords)
         future.add_done_callback(lambda _: _tell(loop, self._left))
         try:
             async with asyncio.timeout(self.seconds):
@@ -84,7 +85,7 @@ class Lane:
         if self.inside or self._doing_later or not self._later:
             return
         self._doing_later, loop = True, asyncio.get_running_loop()
-        future = self._thread.submit(self._later.popleft())
+        future = self._threads.submit(self._later.popleft())
         future.add_done_callback(lambda _: _tell(loop, self._done_later))
 
     def _done_later(self) -> None:
@@ -94,7 +95,7 @@ class Lane:
     def close(self) -> None:
         """Wait for what is being computed; what waits is not computed any more."""
         self._later.clear()
-        self._thread.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:

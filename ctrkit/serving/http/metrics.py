@@ -96,6 +96,11 @@ class Metrics:
             ("key",),
             registry=own,
         )
+        self.unfollowed = Counter(
+            "ctrkit_unfollowed_decisions",
+            "Decisions that are not compared with their outcome, for lack of memory.",
+            registry=own,
+        )
         self.journal = Counter(
             "ctrkit_journal_entries",
             "Decisions and events by what became of them: written or dropped.",

@@ -56,7 +56,7 @@ class Service:
     Attributes:
         config: the settings.
         models: who decides which model scores.
-        lane: the computing thread.
+        lane: the computing threads.
         metrics: what is counted.
         tokens: who may ask what.
         bidder: who bids for campaigns; None where there are none.
@@ -340,7 +340,7 @@ def open_service(config: ServeConfig, model: str) -> Service:
         if campaigns.openrtb is not None:
             exchange = Exchange.read(campaigns.openrtb, config.notice_key)
         bidder = Bidder(campaigns, open_ledger(campaigns.ledger))
-    lane, metrics = Lane(config.waiting, config.time_limit), Metrics(config.window)
+    lane, metrics = Lane(config.waiting, config.time_limit, config.parallel), Metrics(config.window)
     models: Models
     if is_registry(model):
         loads = partial(load, config, bidder, pause=lane.pause)

@@ -62,8 +62,8 @@ def test_outcomes_are_those_of_what_was_shown(tmp_path: Path) -> None:
 def test_what_waits_has_its_limit(tmp_path: Path) -> None:
     told: list[tuple[str, str, float, float]] = []
     outcomes = Outcomes(tmp_path, lambda *one: told.append(one), 0, most=5000)
-    for place in range(100):
-        outcomes.follow(f"r{place}", "v", PREDICTED, choice=1)
+    found = [outcomes.follow(f"r{place}", "v", PREDICTED, choice=1) for place in range(100)]
+    assert found == [True] * 4 + [False] * 96
     outcomes.look()
     assert len(told) == 4
     outcomes.follow("r0", "v", PREDICTED, choice=1)

@@ -31,7 +31,8 @@ def service_of(bundle: Bundle | None, config: ServeConfig | None = None) -> Serv
     config = config or ServeConfig()
     tokens = Tokens() if config.tokens is None else Tokens.read(config.tokens)
     models = SingleModel(None if bundle is None else RequestScorer(bundle))
-    return Service(config, models, Lane(config.waiting, config.time_limit), Metrics(config.window), tokens)
+    lane = Lane(config.waiting, config.time_limit, config.parallel)
+    return Service(config, models, lane, Metrics(config.window), tokens)
 
 
 @contextmanager

@@ -38,6 +38,19 @@ def test_the_queue_and_the_time_are_limited() -> None:
     assert done == ["a", "d"]
 
 
+def test_two_requests_are_computed_at_once() -> None:
+    lane, together = Lane(waiting=0, seconds=5, threads=2), threading.Barrier(2)
+
+    async def ask() -> list[object]:
+        asked = [asyncio.create_task(lane.run(together.wait, 5)) for _ in range(3)]
+        return list(await asyncio.gather(*asked, return_exceptions=True))
+
+    *done, third = asyncio.run(ask())
+    lane.close()
+    assert sorted(done) == [0, 1]  # type: ignore[type-var]
+    assert isinstance(third, Refusal)
+
+
 def test_errors_come_through() -> None:
     lane = Lane(waiting=1, seconds=1)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -48,6 +49,20 @@ def test_probabilities_are_those_of_the_model(
     columns = {name: [one[name] for one in body["candidates"]] for name in body["candidates"][0]}
     by_column = client.post("/v1/score", json={**body, "candidates": columns}).json()
     assert by_column["scores"] == found["scores"]
+
+
+def test_requests_that_are_computed_at_once_get_their_own_scores(
+    bundle: Bundle, model: ctrkit.Model, rows: pl.DataFrame
+) -> None:
+    service = service_of(bundle, ServeConfig(time_limit=20, parallel=4))
+    bodies = [asked(model, rows[place : place + 3]) for place in range(24)]
+    with running(service) as client, ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda body: client.post("/v1/score", json=body).json()["scores"], bodies))
+    scorer = RequestScorer(bundle)
+    for body, scores in zip(bodies, found, strict=True):
+        alone = scorer.score(msgspec.convert(body, ScoreBody)).outputs
+        for task, values in alone.items():
+            np.testing.assert_allclose(scores[task], values, rtol=1e-6)
 
 
 def test_features_by_id_come_from_a_store_which_may_fail(
