@@ -20,7 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.errors import ConfigError
-from ctrkit.hashing import mixed, text_hashes
+from ctrkit.hashing import mixed, mixed_word, text_hash, text_hashes
 
 # Places of the line: shares are right to a millionth.
 PLACES = 1_000_000
@@ -88,20 +88,22 @@ class Assignment:
         """The arm of one user; None for the control, and for a user without a key."""
         if user is None:
             return None
-        [place] = self._places(pl.Series([user], dtype=pl.String)).tolist()
+        word = mixed_word(text_hash(user) ^ self._salt)
+        place = int((word >> 11) * 2.0**-53 * PLACES)
         return next((one.arm for one in self.stretches if one.start <= place < one.end), None)
 
     @cached_property
-    def _salt(self) -> np.uint64:
-        found: np.uint64 = text_hashes(pl.Series([self.salt]))[0]
-        return found
+    def _salt(self) -> int:
+        return text_hash(self.salt)
 
     def _size(self, arm: str) -> int:
         return sum(one.end - one.start for one in self.stretches if one.arm == arm)
 
     def _places(self, users: pl.Series) -> NDArray[np.int64]:
         # The upper 53 bits, as a number from 0 to 1.
-        shares = (mixed(text_hashes(users) ^ self._salt) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        shares = (mixed(text_hashes(users) ^ np.uint64(self._salt)) >> np.uint64(11)).astype(
+            np.float64
+        ) * 2.0**-53
         return (shares * PLACES).astype(np.int64)
 
     def _grown(self, arm: str, more: int) -> tuple[Stretch, ...]:

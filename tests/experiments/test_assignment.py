@@ -11,6 +11,7 @@ from scipy.stats import chi2_contingency, chisquare
 
 from ctrkit.errors import ConfigError
 from ctrkit.experiments.assignment import PLACES, Assignment
+from ctrkit.hashing import text_hash, text_hashes
 
 USERS = pl.Series([f"user-{number}" for number in range(40_000)])
 SHARES = draw.lists(draw.tuples(draw.sampled_from("abc"), draw.floats(0, 1 / 3)), min_size=1, max_size=12)
@@ -69,6 +70,13 @@ def test_one_user_is_as_many_are() -> None:
     assert [assignment.arm(one) for one in some] == assignment.arms(pl.Series(some)).to_list()
     assert assignment.arm("7") == assignment.arms(pl.Series([7]))[0]
     assert assignment.arm(None) is None
+
+
+@given(draw.text(max_size=30))
+def test_the_hash_of_one_text_is_that_of_many(text: str) -> None:
+    assert text_hash(text) == int(text_hashes(pl.Series([text]))[0])
+    assignment = Assignment(text).with_share("a", 0.3).with_share("b", 0.3)
+    assert assignment.arm(text) == assignment.arms(pl.Series([text]))[0]
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.61, 1.5, float("nan")])
