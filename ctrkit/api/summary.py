@@ -158,6 +158,20 @@ def _evaluation(content: dict[str, Any]) -> SummaryRows:
     return rows
 
 
+def _watch(content: dict[str, Any]) -> SummaryRows:
+    broken = [one["metric"] for one in content["gates"] if not one["held"]]
+    told = f"gates broken: {', '.join(broken)}" if broken else "no gate is broken"
+    return [("log watched", told, f"{content['whole']['rows']:,} rows in {len(content['periods'])} periods")]
+
+
+def _interleaving(content: dict[str, Any]) -> SummaryRows:
+    found = content["preference"]
+    mean = interval({"value": found["mean"], "low": found["low"], "high": found["high"]})
+    return [
+        (f"preference for {content['b']}", mean, f"over {content['a']}, {content['requests']:,} requests")
+    ]
+
+
 def _explanation(content: dict[str, Any]) -> SummaryRows:
     if "importance" not in content:
         return [
@@ -254,6 +268,8 @@ _ROWS: Final[dict[str, Callable[[dict[str, Any]], SummaryRows]]] = {
     "calibrate": _calibration,
     "recalibrate": _recalibration,
     "evaluate": _evaluation,
+    "monitor": _watch,
+    "interleave": _interleaving,
     "explain": _explanation,
     "check-log": _audit,
     "ope check": _audit,  # its name in older run folders

@@ -60,6 +60,20 @@ def simulated(out: Path, *overrides: str, **given: Any) -> None:
     ctrkit.simulate_bidding(out=out, overrides=settings, **{**MARKET, **given})
 
 
+def two_rankers() -> pl.DataFrame:
+    """Clicks on the candidates of requests, and two columns of scores."""
+    rng = np.random.default_rng(0)
+    request, score = np.repeat(np.arange(300), 5), rng.random(1500)
+    return pl.DataFrame(
+        {
+            "request_id": request,
+            "click": (rng.random(1500) < score / 2).astype(int),
+            "a": rng.random(1500),
+            "b": score,
+        }
+    )
+
+
 RUNS: dict[str, tuple[str, Callable[[Path, Path, Path], Any]]] = {
     "a look at a table": (
         "inspect", lambda model, logs, out: ctrkit.inspect(logs / "impressions.parquet", out=out)
@@ -75,6 +89,10 @@ RUNS: dict[str, tuple[str, Callable[[Path, Path, Path], Any]]] = {
         lambda model, logs, out: simulated(
             out, market=None, auctions=pl.DataFrame({"market_price": [1.0] * 50, "pctr": [0.1] * 50})
         ),
+    ),
+    "a watch": ("monitor", lambda model, logs, out: ctrkit.monitor(model=model, out=out, by="week")),
+    "two rankers": (
+        "interleave", lambda model, logs, out: ctrkit.interleave(two_rankers(), a="a", b="b", out=out)
     ),
     "a plan": ("plan-budget", lambda model, logs, out: ctrkit.plan_budget(5.0, curves=curves(), out=out)),
     "an audit": ("check-log", lambda model, logs, out: ctrkit.check_log(logs / "bandit.parquet", out=out)),
