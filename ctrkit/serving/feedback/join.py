@@ -72,7 +72,7 @@ def join_journal(
     with tempfile.TemporaryDirectory() as scratch, atomic_path(out) as file:
         parts: list[Path] = []
         points: Counter[tuple[str, str, int]] = Counter()
-        for part in _parts(Path(folder), shown.table):
+        for part in _parts(Path(folder), shown):
             table = _decisions(part, reward, id) if rows == "decisions" else _impressions(part)
             parts.append(Path(scratch) / f"{len(parts)}.parquet")
             table.write_parquet(parts[-1])
@@ -101,13 +101,13 @@ class _Row:
         return None if cells is None else cells[self.found["place"]]
 
 
-def _parts(folder: Path, table: pl.DataFrame) -> Iterator[list[_Row]]:
+def _parts(folder: Path, shown: Shown) -> Iterator[list[_Row]]:
     """The rows of a log, some thousand at once."""
     reader, rows = Reader(folder, DECISIONS, Decision), []
-    for file, of_file in table.group_by("file", maintain_order=True):
+    for file, of_file in shown.table.group_by("file", maintain_order=True):
         wanted = of_file.iter_rows(named=True)
         next_one = next(wanted, None)
-        for row, decision in enumerate(reader.entries(reader.files[file[0]])):
+        for row, decision in enumerate(reader.entries(shown.files[file[0]])):
             while next_one is not None and next_one["row"] == row:
                 rows.append(_Row(decision, next_one))
                 next_one = next(wanted, None)

@@ -53,6 +53,7 @@ class Shown:
         strangers: number of clicks and conversions of no candidate that was shown.
         late: number of clicks and conversions outside the window.
         torn: number of files whose last line is not whole.
+        files: the files of decisions, by the number that `file` is.
     """
 
     table: pl.DataFrame
@@ -64,6 +65,7 @@ class Shown:
     strangers: int
     late: int
     torn: int
+    files: tuple[Path, ...]
 
 
 def shown_of(folder: Path, rows: str, window: float | None) -> Shown:
@@ -124,6 +126,7 @@ def shown_of(folder: Path, rows: str, window: float | None) -> Shown:
         strangers=told - own["event_id"].n_unique(),
         late=own.height - inside.height,
         torn=decisions.torn + outcomes.torn,
+        files=tuple(decisions.files),
     )
 
 
