@@ -6,7 +6,7 @@ import json as json_text
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -135,6 +135,14 @@ class Output:
 def tell(text: object) -> None:
     """Print a message on stderr: everything that a command prints except its result."""
     typer.echo(visible(str(text), lines=True), err=True)
+
+
+def end_if_broken(reasons: Sequence[str]) -> None:
+    """Tell the gates that are broken, and end with exit code 1 if there are some."""
+    for reason in reasons:
+        tell(f"gate broken: {reason}")
+    if reasons:
+        raise typer.Exit(1)
 
 
 def answer(text: str) -> None:

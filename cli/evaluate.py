@@ -86,7 +86,5 @@ def evaluate(
         models=(model or common.MODEL, against) if scores is None else (),
         config=config,
     )
-    if gate and broken:
-        for reason in broken:
-            common.tell(f"gate broken: {reason}")
-        raise typer.Exit(1)
+    if gate:
+        common.end_if_broken(broken)

@@ -63,7 +63,5 @@ def monitor(
         models=(model,),
         config=config,
     )
-    if gate and broken:
-        for reason in broken:
-            common.tell(f"gate broken: {reason}")
-        raise typer.Exit(1)
+    if gate:
+        common.end_if_broken(broken)

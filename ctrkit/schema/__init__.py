@@ -11,7 +11,7 @@ from ctrkit.schema.kinds import (
     VectorFeature,
 )
 from ctrkit.schema.log_schema import LogSchema
-from ctrkit.schema.logs import AUCTION_LOG, BANDIT_LOG, BID_LOG, CANDIDATE_PREFIX
+from ctrkit.schema.logs import AUCTION_LOG, BANDIT_LOG, BID_LOG, CANDIDATE_PREFIX, SERVED_PREFIX
 from ctrkit.schema.names import ClosedSchema, near_misses, require_columns
 from ctrkit.schema.scores import SCORES
 from ctrkit.schema.times import check_zone, unix_seconds
@@ -22,6 +22,7 @@ __all__ = [
     "BID_LOG",
     "CANDIDATE_PREFIX",
     "SCORES",
+    "SERVED_PREFIX",
     "TRUTH_PREFIX",
     "BagFeature",
     "CandidateSpec",

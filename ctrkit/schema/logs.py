@@ -7,6 +7,8 @@ from ctrkit.schema.log_schema import LogSchema
 
 # In a bandit or auction log, `candidate_<feature>` lists a feature's value for each candidate of the row.
 CANDIDATE_PREFIX = "candidate_"
+# In a log of impressions, `served_<task>` is the probability that a server gave.
+SERVED_PREFIX = "served_"
 
 BANDIT_LOG = LogSchema(
     "bandit log",

@@ -29,6 +29,7 @@ from ctrkit.errors import DataError
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.measures import MAIN, Drawing, Measured, measure
 from ctrkit.evaluation.unknown import UnknownShare
+from ctrkit.schema import SERVED_PREFIX
 from ctrkit.tables import TableLike
 
 Length: TypeAlias = Literal["hour", "day", "week"]
@@ -37,8 +38,6 @@ SECONDS: Mapping[Length, int] = {"hour": 3600, "day": 86_400, "week": 7 * 86_400
 WATCHED = tuple(one for one in MAIN if not one.grouped)
 # More periods are too many to read.
 MOST = 1000
-# Begins the names of columns with the probabilities that a server gave (see `ctrkit.join_feedback`).
-_SERVED = "served_"
 
 
 @dataclass(frozen=True)
@@ -286,7 +285,7 @@ def _missing(encoder: Encoder, table: pl.DataFrame) -> dict[str, float]:
 
 def _skew(table: pl.DataFrame, task: str, predicted: Floats) -> Skew | None:
     """How far the column of what was served is from the predictions; None without one."""
-    name = f"{_SERVED}{task}"
+    name = f"{SERVED_PREFIX}{task}"
     if name not in table.columns or not table[name].dtype.is_numeric():
         return None
     apart = table[name].cast(pl.Float64).to_numpy() - predicted

@@ -15,7 +15,7 @@ import polars as pl
 
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.experiments.interleaving import Preference, preference
-from ctrkit.schema import CANDIDATE_PREFIX
+from ctrkit.schema import CANDIDATE_PREFIX, SERVED_PREFIX
 from ctrkit.serving.feedback.entries import Decision
 from ctrkit.serving.feedback.journal import DECISIONS, Reader
 from ctrkit.serving.feedback.shown import Shown, shown_of
@@ -26,8 +26,6 @@ REWARDS = ("click", "conversion", "value")
 # Decisions that are held at once.
 _PART = 10_000
 _USER = "user_id"
-# Begins the names of columns with what the model has said.
-SERVED = "served_"
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,7 @@ def _impressions(rows: Sequence[_Row]) -> pl.DataFrame:
         "bid": [one.bid for one in decisions],
         "cost": [one.found["cost"] for one in rows],
         **_ranks(rows),
-        **{f"{SERVED}{name}": [one.of(one.decision.outputs, name) for one in rows] for name in served},
+        **{f"{SERVED_PREFIX}{name}": [one.of(one.decision.outputs, name) for one in rows] for name in served},
     }
     return _table(columns, own)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Annotated
 
 import msgspec
@@ -13,9 +14,10 @@ from starlette.responses import Response
 from ctrkit.errors import ConfigError
 from ctrkit.serving.campaigns.bidder import Bidder, NoticeError, Receipt
 from ctrkit.serving.campaigns.ledger import LedgerError
+from ctrkit.serving.feedback.entries import Notice
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import Refusal
-from ctrkit.serving.http.feedback import keep_bid, keep_notice
+from ctrkit.serving.http.feedback import keep_bid
 from ctrkit.serving.http.score import ServedModel
 from ctrkit.serving.http.service import Service
 from ctrkit.serving.requests.body import ScoreBody
@@ -97,7 +99,7 @@ def routes(service: Service) -> APIRouter:
                 raise Refusal(422, error.problem, path="campaign", hint=error.hint) from None
         chosen = found.candidate
         about = {"campaign": body.campaign, "auction": body.auction_id}
-        keep_bid(service, body.user, name, scores, candidate=chosen, bid=found.bid, **about)
+        keep_bid(service, body.user, name, scores, found, **about)
         return BidReply(
             body.auction_id,
             ServedModel(scores.name, scores.version),
@@ -112,17 +114,8 @@ def routes(service: Service) -> APIRouter:
     def win(raw: bytes) -> Receipt:
         bidder, body = _bidder(service), service.decoded(WinBody, raw)
         _finite(body.price, "price")
-        try:
-            found = bidder.settle(body.campaign, body.auction_id, won=body.won, price=body.price)
-        except (ConfigError, NoticeError) as error:
-            raise Refusal(422, error.problem, path=error.argument or "campaign", hint=error.hint) from None
-        except LedgerError:
-            hint, headers = "Send the notice again", {"Retry-After": "1"}
-            raise Refusal(503, "the ledger does not answer", hint=hint, headers=headers) from None
-        if not found.known:
-            raise Refusal(404, "there was no bid in this auction", path="auction_id")
-        keep_notice(service, body.auction_id, body.campaign, won=body.won, price=body.price)
-        return found
+        notice = Notice(body.auction_id, body.campaign, time.time(), body.won, body.price)
+        return settled(service, bidder, notice, "auction_id")
 
     told = described(404, *GUARDED, *READ, reply=BidReply, body=BidBody)
 
@@ -139,6 +132,32 @@ def routes(service: Service) -> APIRouter:
         return await service.answer(request, win)
 
     return router
+
+
+def settled(service: Service, bidder: Bidder, notice: Notice, path: str) -> Receipt:
+    """Take the notice of an auction, of which the first one counts, and keep it.
+
+    Args:
+        service: has the journal.
+        bidder: who has bid.
+        notice: what came of the bid.
+        path: where the request names the auction.
+
+    Raises:
+        Refusal: 404 or 422, there was no such bid or the price is wrong; 503, the ledger does not answer.
+    """
+    try:
+        found = bidder.settle(notice.campaign, notice.auction, won=notice.won, price=notice.price)
+    except (ConfigError, NoticeError) as error:
+        raise Refusal(422, error.problem, path=error.argument or "campaign", hint=error.hint) from None
+    except LedgerError:
+        hint, headers = "Send the notice again", {"Retry-After": "1"}
+        raise Refusal(503, "the ledger does not answer", hint=hint, headers=headers) from None
+    if not found.known:
+        raise Refusal(404, "there was no bid in this auction", path=path)
+    if service.journal is not None:
+        service.journal.keep(notice)
+    return found
 
 
 def _bidder(service: Service) -> Bidder:

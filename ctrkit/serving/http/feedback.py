@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ctrkit.serving.choosing import Choice
+from ctrkit.serving.campaigns import bidder
 from ctrkit.serving.feedback.entries import (
     Amount,
     Decision,
@@ -18,7 +18,6 @@ from ctrkit.serving.feedback.entries import (
     Id,
     Interleaved,
     Kind,
-    Notice,
     Place,
     Time,
 )
@@ -93,24 +92,60 @@ def keep_decision(
     user: str | None,
     request_id: str,
     scores: Scores,
-    choice: Choice | None = None,
+    *,
+    choice: int | None = None,
+    propensity: float | None = None,
+    probabilities: list[float] | None = None,
+    bid: float | None = None,
+    campaign: str | None = None,
+    auction: str | None = None,
     interleaved: Interleaved | None = None,
 ) -> None:
-    """Keep a decision on a request for scores, where the server has a journal.
+    """Keep a decision, where the server has a journal, and follow what comes of it.
 
     Args:
         service: has the journal.
         user: key of the user.
         request_id: the name of the request.
         scores: what the model has said.
-        choice: what a policy has chosen.
+        choice: place of the candidate that was chosen or bid for; None for none.
+        propensity: the probability with which it was chosen.
+        probabilities: those of all candidates.
+        bid: the bid.
+        campaign: who bids.
+        auction: the name of the auction.
         interleaved: the list of two versions.
     """
-    if choice is None:
-        _keep(service, user, request_id, scores, interleaved=interleaved)
+    if service.journal is None:
         return
-    chosen = choice.index, choice.propensity, choice.probabilities.tolist()
-    _keep(service, user, request_id, scores, chosen)
+    if service.outcomes is not None:
+        # Events tell of these tasks alone, and each is given the one before.
+        told = takewhile(lambda task: task in ("click", "conversion"), scores.outputs)
+        predictions = {task: scores.outputs[task] for task in told}
+        own = None if campaign is None or auction is None else (auction, campaign)
+        if not service.outcomes.follow(request_id, scores.version, predictions, choice=choice, bid=own):
+            service.metrics.unfollowed.inc()
+    service.journal.keep(
+        Decision(
+            request_id=request_id,
+            time=time.time(),
+            model=scores.name,
+            version=scores.version,
+            user=user,
+            context=dict(scores.context),
+            candidates={name: list(column) for name, column in scores.columns.items()},
+            outputs={name: values.tolist() for name, values in scores.outputs.items()},
+            id=scores.id,
+            choice=choice,
+            propensity=propensity,
+            probabilities=probabilities,
+            bid=bid,
+            campaign=campaign,
+            auction=auction,
+            arm=scores.arm,
+            interleaved=interleaved,
+        )
+    )
 
 
 def keep_bid(
@@ -118,67 +153,20 @@ def keep_bid(
     user: str | None,
     request_id: str,
     scores: Scores,
+    found: bidder.Decision,
     *,
-    candidate: int | None,
-    bid: float,
     campaign: str,
     auction: str,
 ) -> None:
-    """Keep a bid, where the server has a journal.
-
-    Args:
-        service: has the journal.
-        user: key of the user.
-        request_id: the name of the request.
-        scores: what the model has said.
-        candidate: place of the candidate that is bid for, which no chance has chosen; None for no bid.
-        bid: the bid.
-        campaign: who bids.
-        auction: the name of the auction.
-    """
-    chosen = candidate, None if candidate is None else 1.0, None
-    _keep(service, user, request_id, scores, chosen, (bid, campaign, auction))
-
-
-def keep_notice(service: Service, auction: str, campaign: str, *, won: bool, price: float) -> None:
-    """Keep what came of a bid, where the server has a journal."""
-    if service.journal is not None:
-        service.journal.keep(Notice(auction, campaign, time.time(), won, price))
-
-
-def _keep(
-    service: Service,
-    user: str | None,
-    request_id: str,
-    scores: Scores,
-    chosen: tuple[int | None, float | None, list[float] | None] = (None, None, None),
-    bid: tuple[float | None, str | None, str | None] = (None, None, None),
-    interleaved: Interleaved | None = None,
-) -> None:
-    if service.journal is None:
-        return
-    if service.outcomes is not None:
-        # Events tell of these tasks alone, and each is given the one before.
-        told = takewhile(lambda task: task in ("click", "conversion"), scores.outputs)
-        predictions = {task: scores.outputs[task] for task in told}
-        _, campaign, auction = bid
-        own = None if campaign is None or auction is None else (auction, campaign)
-        if not service.outcomes.follow(request_id, scores.version, predictions, choice=chosen[0], bid=own):
-            service.metrics.unfollowed.inc()
-    service.journal.keep(
-        Decision(
-            request_id,
-            time.time(),
-            scores.name,
-            scores.version,
-            user,
-            dict(scores.context),
-            {name: list(column) for name, column in scores.columns.items()},
-            {name: values.tolist() for name, values in scores.outputs.items()},
-            scores.id,
-            *chosen,
-            *bid,
-            scores.arm,
-            interleaved,
-        )
+    """Keep a bid, whose candidate no chance has chosen; the other arguments are those of `keep_decision`."""
+    keep_decision(
+        service,
+        user,
+        request_id,
+        scores,
+        choice=found.candidate,
+        propensity=None if found.candidate is None else 1.0,
+        bid=found.bid,
+        campaign=campaign,
+        auction=auction,
     )

@@ -19,13 +19,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ctrkit.errors import ConfigError
-from ctrkit.serving.campaigns.bidder import Bidder, Decision, NoticeError
+from ctrkit.serving.campaigns.bidder import Bidder, Decision
 from ctrkit.serving.campaigns.config import CampaignConfig
 from ctrkit.serving.campaigns.ledger import LedgerError
+from ctrkit.serving.feedback.entries import Notice
+from ctrkit.serving.http.bid import settled
 from ctrkit.serving.http.described import GUARDED, READ, described
 from ctrkit.serving.http.errors import JSON, Refusal
-from ctrkit.serving.http.feedback import keep_bid, keep_notice
+from ctrkit.serving.http.feedback import keep_bid
 from ctrkit.serving.http.notices import Exchange, Kind
 from ctrkit.serving.http.openrtb_messages import (
     INVALID_REQUEST,
@@ -99,16 +100,7 @@ def routes(service: Service) -> APIRouter:
         campaign, auction = query.get("campaign", ""), query.get("auction", "")
         exchange.check(kind, campaign, auction, query.get("sign", ""))
         paid = _price(query.get("price", "")) if kind == "win" else 0.0
-        try:
-            found = bidder.settle(campaign, auction, won=kind == "win", price=paid)
-        except (ConfigError, NoticeError) as error:
-            raise Refusal(422, error.problem, path=error.argument or "campaign", hint=error.hint) from None
-        except LedgerError:
-            hint, headers = "Send the notice again", {"Retry-After": "1"}
-            raise Refusal(503, "the ledger does not answer", hint=hint, headers=headers) from None
-        if not found.known:
-            raise Refusal(404, "there was no bid in this auction", path="auction")
-        keep_notice(service, auction, campaign, won=kind == "win", price=paid)
+        settled(service, bidder, Notice(auction, campaign, time.time(), kind == "win", paid), "auction")
         return Response(status_code=204)  # a browser may see it: it tells nothing of the budget
 
     return router
@@ -201,7 +193,7 @@ class Auctions:
             return None
         ad, name = campaign.ads[decision.candidate], campaign.name
         about = {"campaign": name, "auction": auction}
-        keep_bid(self.service, user, auction, own, candidate=decision.candidate, bid=decision.bid, **about)
+        keep_bid(self.service, user, auction, own, decision, **about)
         # The exchange fills in what stands in braces.
         won = f"{self.exchange.address('win', name, auction)}&price=${{AUCTION_PRICE}}"
         lost = self.exchange.address("loss", name, auction)

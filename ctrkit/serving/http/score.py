@@ -84,7 +84,16 @@ def routes(service: Service) -> APIRouter:
                 choice = service.chooser.choose(request_id, next(iter(scores.outputs.values())))
         else:
             interleaved = service.interleaved(body, request_id, scores)
-        keep_decision(service, body.user, request_id, scores, choice, interleaved)
+        keep_decision(
+            service,
+            body.user,
+            request_id,
+            scores,
+            choice=None if choice is None else choice.index,
+            propensity=None if choice is None else choice.propensity,
+            probabilities=None if choice is None else choice.probabilities.tolist(),
+            interleaved=interleaved,
+        )
         return ScoreReply(
             request_id,
             ServedModel(scores.name, scores.version),
